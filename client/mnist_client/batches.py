@@ -1,0 +1,122 @@
+"""Batches: a data set on its way to the server, a slice of its arrays at a time, never a second copy."""
+
+import os
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mnist_client.datasets import Dataset, Split, load_dataset
+from mnist_client.errors import InvalidInput
+from mnist_client.pixels import to_images, to_labels
+from mnist_client.results import Limits
+from mnist_proto.arrays import array_to_pixels
+from mnist_proto.v1 import evaluation_pb2, images_pb2, training_pb2
+
+Data: TypeAlias = str | os.PathLike[str] | Dataset | Split | tuple[ArrayLike, ArrayLike]
+"""Labelled images: a SPEC or path, a Dataset, one Split, or (images, labels)."""
+
+# Large enough that a message's own cost vanishes, small enough that an upload is steady and costs no memory.
+CHUNK_BYTES = 2**20
+_OVERHEAD_BYTES = 1024
+
+
+def to_dataset(data: Data) -> Dataset:
+    """Returns what is to be trained on. Reads files where data is a SPEC.
+
+    Raises DataError for files, InvalidInput for arrays that are no labelled images.
+    """
+    if isinstance(data, str | os.PathLike):
+        return load_dataset(data)
+    return data if isinstance(data, Dataset) else Dataset("arrays", _split(data))
+
+
+def to_split(data: Data) -> Split:
+    """Returns what is to be evaluated on: a data set's test split, without one its training images.
+
+    Reads files where data is a SPEC. Raises as `to_dataset` does.
+    """
+    if isinstance(data, str | os.PathLike):
+        data = load_dataset(data)
+    if isinstance(data, Dataset):
+        return data.train if data.test is None else data.test
+    return _split(data)
+
+
+def train_requests(
+    config: training_pb2.TrainingConfig, dataset: Dataset, limits: Limits
+) -> Iterator[training_pb2.TrainRequest]:
+    """Yields the messages of Train: the configuration, then the batches of every split."""
+    yield training_pb2.TrainRequest(config=config)
+    for split, wire in (
+        (dataset.train, images_pb2.SPLIT_TRAIN),
+        (dataset.validation, images_pb2.SPLIT_VALIDATION),
+        (dataset.test, images_pb2.SPLIT_TEST),
+    ):
+        if split is not None:
+            for batch in _batches(split, wire, limits):
+                yield training_pb2.TrainRequest(batch=batch)
+
+
+def evaluate_requests(model: str, split: Split, limits: Limits) -> Iterator[evaluation_pb2.EvaluateRequest]:
+    """Yields the messages of Evaluate: the model's name, then the batches."""
+    yield evaluation_pb2.EvaluateRequest(config=evaluation_pb2.EvaluationConfig(model=model))
+    for batch in _batches(split, images_pb2.SPLIT_TEST, limits):
+        yield evaluation_pb2.EvaluateRequest(batch=batch)
+
+
+def check_dataset(dataset: Dataset, limits: Limits) -> None:
+    """Checks that the server takes a data set of this size. Raises InvalidInput."""
+    splits = [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
+    check_image_size(dataset.train.images, limits)
+    images = sum(len(split.images) for split in splits)
+    if images > limits.max_dataset_images:
+        raise InvalidInput.of("data", f"{images} images", f"at most {limits.max_dataset_images}")
+    size = sum(split.images.nbytes for split in splits)
+    if size > limits.max_dataset_bytes:
+        raise InvalidInput.of("data", f"{size} bytes of pixels", f"at most {limits.max_dataset_bytes}")
+
+
+def check_image_size(images: NDArray[np.uint8], limits: Limits) -> None:
+    """Checks that the server takes images of this size. Raises InvalidInput."""
+    if images[0].size > limits.max_image_pixels:
+        raise InvalidInput.of(
+            "images", f"{_size(images)} pixels", f"at most {limits.max_image_pixels} pixels an image"
+        )
+
+
+def _split(data: object) -> Split:
+    if isinstance(data, Split):
+        return data
+    if not isinstance(data, tuple) or len(data) != 2:
+        expected = "a SPEC, a path, a Dataset, a Split or (images, labels)"
+        raise InvalidInput.of("data", type(data).__name__, expected)
+    images = to_images("images", np.asarray(data[0]))
+    labels = to_labels("labels", np.asarray(data[1]))
+    if not len(images):
+        raise InvalidInput.of("images", "0 images", "at least one")
+    if len(images) != len(labels):
+        expected = f"one for each of the {len(images)} images"
+        raise InvalidInput.of("labels", f"{len(labels)} labels", expected)
+    return Split(images, labels)
+
+
+def _batches(
+    split: Split, wire: images_pb2.Split.ValueType, limits: Limits
+) -> Iterator[images_pb2.LabeledImages]:
+    count, height, width = split.images.shape
+    room = min(CHUNK_BYTES, limits.max_message_bytes - _OVERHEAD_BYTES)
+    most = max(room // (height * width + 1), 1)
+    for start in range(0, count, most):
+        yield images_pb2.LabeledImages(
+            pixels=array_to_pixels(split.images[start : start + most]),
+            height=height,
+            width=width,
+            labels=split.labels[start : start + most].tobytes(),
+            split=wire,
+        )
+
+
+def _size(images: NDArray[np.uint8]) -> str:
+    return f"{images.shape[1]} x {images.shape[2]}"

@@ -1,0 +1,159 @@
+"""`jobs`: the training jobs that a server has, each from its first event to its end."""
+
+import click
+
+from mnist_client.cli.output import (
+    TABLE,
+    as_record,
+    local_time,
+    percent,
+    write_fields,
+    write_record,
+    write_records,
+    write_table,
+)
+from mnist_client.cli.parameters import JOB, Settings, pass_settings, shared_options
+from mnist_client.cli.watching import follow
+from mnist_client.progress import describe
+from mnist_client.results import Job
+
+_FIELDS = (
+    "name",
+    "state",
+    "model",
+    "create_time",
+    "start_time",
+    "end_time",
+    "last_sequence",
+    "model_version",
+    "reason",
+    "last_epoch",
+    "config",
+)
+
+
+@click.group()
+@shared_options()
+def jobs() -> None:
+    """List, show, watch and cancel training jobs.
+
+    \b
+    Example:
+      mnist-client jobs list
+    """
+
+
+@jobs.command("list")
+@shared_options()
+@pass_settings
+def list_jobs(settings: Settings) -> None:
+    """List the jobs, newest first.
+
+    \b
+    Example:
+      mnist-client jobs list
+      mnist-client jobs list -o jsonl
+    """
+    with settings.connect() as client:
+        if settings.output == TABLE:
+            rows = (
+                (job.name, job.state, job.model, _epochs(job), _accuracy(job), local_time(job.create_time))
+                for job in client.jobs()
+            )
+            write_table(("JOB", "STATE", "MODEL", "EPOCHS", "ACCURACY", "ACCEPTED"), rows)
+        else:
+            write_records((as_record(job) for job in client.jobs()), settings.output, _FIELDS)
+
+
+@jobs.command()
+@click.argument("job", type=JOB)
+@shared_options()
+@pass_settings
+def show(settings: Settings, job: str) -> None:
+    """Show one job as it is now.
+
+    \b
+    Example:
+      mnist-client jobs show job-k2bbmgj2
+    """
+    with settings.connect() as client:
+        _write(client.job(job).status(), settings.output)
+
+
+@jobs.command()
+@click.argument("job", type=JOB)
+@click.option(
+    "--after",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="SEQUENCE",
+    help="Show only events after this one. [default: 0, all]",
+)
+@shared_options()
+@pass_settings
+@click.pass_context
+def watch(context: click.Context, settings: Settings, job: str, after: int) -> None:
+    """Watch a job to its end, from its first event or from any later one.
+
+    What is shown is as for train, and so are the forms of -o.
+
+    \b
+    Example:
+      mnist-client jobs watch job-k2bbmgj2
+      mnist-client jobs watch job-k2bbmgj2 --after 12 -o jsonl
+    """
+    with settings.connect() as client:
+        context.exit(follow(client.job(job), settings, after))
+
+
+@jobs.command()
+@click.argument("job", type=JOB)
+@shared_options()
+@pass_settings
+def cancel(settings: Settings, job: str) -> None:
+    """End a job that waits or runs; it makes no model.
+
+    \b
+    Example:
+      mnist-client jobs cancel job-k2bbmgj2
+    """
+    with settings.connect() as client:
+        status = client.job(job).cancel()
+    if settings.output != TABLE:
+        write_record(as_record(status), settings.output)
+    elif status.state == "CANCELLED":
+        click.echo(f"{status.name} is cancelled")
+    else:
+        click.echo(f"{status.name} will end in a moment")
+
+
+def _write(job: Job, output: str) -> None:
+    if output != TABLE:
+        write_record(as_record(job), output)
+        return
+    write_fields(
+        (
+            ("Job", job.name),
+            ("State", job.state),
+            ("Reason", job.reason or None),
+            ("Model", job.model_version or job.model),
+            *(("Training" if index == 0 else "", line) for index, line in enumerate(describe(job.config))),
+            ("Epochs", _epochs(job)),
+            ("Accuracy", _accuracy(job)),
+            ("Loss", f"{job.last_epoch.loss:.6g}" if job.last_epoch else None),
+            ("Accepted", local_time(job.create_time)),
+            ("Started", job.start_time and local_time(job.start_time)),
+            ("Ended", job.end_time and local_time(job.end_time)),
+            ("Last event", job.last_sequence),
+            ("Data set", job.config.dataset),
+        )
+    )
+
+
+def _epochs(job: Job) -> str:
+    done = job.last_epoch.epoch + 1 if job.last_epoch else 0
+    return f"{done}/{job.config.hyperparameters.epochs}"
+
+
+def _accuracy(job: Job) -> str:
+    return percent(job.last_epoch.accuracy if job.last_epoch else None)

@@ -1,0 +1,106 @@
+"""Parameters: what every command takes, and how words of the command line become values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from mnist_client.cli.output import FORMATS, TABLE
+from mnist_client.client import Client
+from mnist_proto.names import expand_job, expand_model
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """What holds for every command, given before it or after it."""
+
+    server: str | None = None
+    output: str = TABLE
+    timeout: float = 10.0
+
+    def connect(self) -> Client:
+        """Returns a client of the server; a context manager."""
+        return Client(self.server, timeout=self.timeout)
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def shared_options(*, from_environment: bool = False) -> Callable[[F], F]:
+    """Gives a command or a group --server, --output and --timeout, whose values are then in `Settings`.
+
+    The root alone reads them from the environment: MNIST_SERVER, and no MNIST_TRAIN_SERVER beside it.
+    """
+    shared: dict[str, Any] = {
+        "callback": _remember,
+        "expose_value": False,
+        "allow_from_autoenv": from_environment,
+    }
+    options = (
+        click.option(
+            "--server", metavar="HOST:PORT", help="Server to call. [default: 127.0.0.1:50051]", **shared
+        ),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice(FORMATS),
+            help="Form of the answer. [default: table]",
+            **shared,
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="How long one answer may take. [default: 10]",
+            **shared,
+        ),
+    )
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    settings = context.ensure_object(Settings)
+    if value is not None and parameter.name is not None:
+        setattr(settings, parameter.name, value)
+
+
+class Word(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """One word of the command line, made into a value by a function that raises ValueError."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """Returns the value; a usage error says what was expected instead of the word."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def layer_sizes(text: str) -> tuple[int, ...]:
+    """Returns the sizes of hidden layers: '100,100' is (100, 100); '' or 'none' is no hidden layer, ()."""
+    if text.strip().lower() in ("", "none"):
+        return ()
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not valid: expected sizes such as 30 or 100,100, or none") from None
+
+
+# What the wire calls models/{m}, models/{m}/versions/{n} or models/{m}/aliases/{a}: m, m@3, m@stable.
+MODEL = Word("model", expand_model)
+JOB = Word("job", expand_job)
+LAYERS = Word("sizes", layer_sizes)

@@ -1,0 +1,204 @@
+"""`predict`: names the digits in image files, and draws what the network saw of them."""
+
+import glob
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_client.cli.exit_codes import ExitCode, exit_code, explain
+from mnist_client.cli.output import TABLE, Record, percent, write_records
+from mnist_client.cli.parameters import MODEL, Settings, pass_settings, shared_options
+from mnist_client.client import Client
+from mnist_client.data_errors import DataError, reading
+from mnist_client.errors import InvalidInput
+from mnist_client.image_folder import image_files
+from mnist_client.images import find_images
+from mnist_client.results import Prediction
+from mnist_client.terminal import Greys, draw_bar, draw_image, greys, is_unicode
+
+# Enough to make a call's cost small beside its images, few enough that answers come soon.
+_BATCH = 64
+_MOST_BAR_CELLS = 30
+_BESIDE_THE_BAR = 17  # blanks, the digit and its percentage
+
+Image = bytes | NDArray[np.uint8]
+Source = tuple[str, Image]
+Answer = tuple[str, str, Prediction]  # source, the exact model version, what it said
+Complain = Callable[[str, Exception], None]
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option(
+    "--model", type=MODEL, metavar="MODEL", help="NAME, NAME@VERSION or NAME@ALIAS. [default: mnist]"
+)
+@click.option("--top-k", type=click.IntRange(1), metavar="K", help="Tell the K most probable digits.")
+@click.option("--show", is_flag=True, help="Draw what the network saw, beside the probabilities.")
+@shared_options()
+@pass_settings
+@click.pass_context
+def predict(
+    context: click.Context,
+    settings: Settings,
+    images: tuple[str, ...],
+    model: str | None,
+    top_k: int | None,
+    show: bool,
+) -> None:
+    """Name the digits in images.
+
+    An IMAGE is a file, a glob, a folder, - for standard input, a .npy or an IDX file. A picture may be of any
+    size, dark on light or light on dark. One that cannot be read is told on standard error, the others are
+    answered, and the exit code is that of the first that could not. With -o jsonl it is an object an image:
+    source, digit, confidence, probabilities, model, and with --top-k also top_k.
+
+    \b
+    Example:
+      mnist-client predict digit.png
+      mnist-client predict --show --top-k 3 scans/
+      mnist-client predict 'scans/*.png' -o jsonl
+    """
+    if show and settings.output != TABLE:
+        raise click.UsageError(f"--show draws for people: expected -o table, not {settings.output}.")
+    complaints: list[ExitCode] = []
+
+    def complain(source: str, error: Exception) -> None:
+        first, *rest = explain(error)
+        # What the SDK calls the first of its images is what the reader calls by name.
+        first = first.removeprefix("images[0]: ").removeprefix(f"{source}: ")
+        click.echo("\n".join([f"Error: {source}: {first}", *rest]), err=True)
+        complaints.append(exit_code(error))
+
+    with settings.connect() as client:
+        answers = _answers(client, _sources(images, complain), complain, model=model, inputs=show)
+        if settings.output == TABLE:
+            for source, _, prediction in answers:
+                _write(source, prediction, top_k, show)
+        else:
+            fields = [
+                "source",
+                "digit",
+                "confidence",
+                "probabilities",
+                "model",
+                *(["top_k"] if top_k else []),
+            ]
+            write_records((_record(*answer, top_k) for answer in answers), settings.output, fields)
+    if complaints:
+        context.exit(complaints[0])
+
+
+def _sources(arguments: Iterable[str], complain: Complain) -> Iterator[Source]:
+    """The images of every argument, each with its name; a file that cannot be read ends alone."""
+    for argument in arguments:
+        try:
+            with reading(argument):
+                names = _files(argument)
+        except DataError as error:
+            complain(argument, error)
+            continue
+        for name in names:
+            try:
+                yield from find_images([name])
+            except DataError as error:
+                complain(name, error)
+
+
+def _files(argument: str) -> list[str]:
+    """The files of a folder or a glob, one by one; any other argument, and one that names nothing, itself."""
+    path = Path(argument)
+    if path.is_dir():
+        return [str(file) for file in image_files(path)] or [argument]
+    if argument == "-" or path.exists():
+        return [argument]
+    found = glob.glob(argument, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
+    return sorted(name for name in found if Path(name).is_file()) or [argument]
+
+
+def _answers(
+    client: Client, sources: Iterator[Source], complain: Complain, *, model: str | None, inputs: bool
+) -> Iterator[Answer]:
+    """The answers, in the order of the images, as they come; one that is refused is refused alone."""
+    while batch := list(islice(sources, _BATCH)):
+        try:
+            parts = [_ask(client, batch, model, inputs)]
+        except InvalidInput:
+            parts = [_alone(client, one, complain, model, inputs) for one in batch]
+        for part in parts:
+            for answer in part:
+                model = answer[1]  # the version that answered first answers all
+                yield answer
+
+
+def _ask(client: Client, batch: Sequence[Source], model: str | None, inputs: bool) -> list[Answer]:
+    predictions = client.predict([image for _, image in batch], model=model, return_inputs=inputs)
+    return [
+        (source, predictions.model, prediction)
+        for (source, _), prediction in zip(batch, predictions, strict=True)
+    ]
+
+
+def _alone(client: Client, one: Source, complain: Complain, model: str | None, inputs: bool) -> list[Answer]:
+    try:
+        return _ask(client, [one], model, inputs)
+    except InvalidInput as error:
+        complain(one[0], error)
+        return []
+
+
+def _ranked(prediction: Prediction, count: int) -> list[tuple[int, float]]:
+    """The most probable digits and their probabilities; of two alike, the lower digit first."""
+    order = np.argsort(-prediction.probabilities, kind="stable")[:count]
+    return [(int(digit), float(prediction.probabilities[digit])) for digit in order]
+
+
+def _record(source: str, model: str, prediction: Prediction, top_k: int | None) -> Record:
+    record: dict[str, object] = {
+        "source": source,
+        "digit": prediction.digit,
+        "confidence": np.float32(prediction.confidence),
+        "probabilities": prediction.probabilities,
+        "model": model,
+    }
+    if top_k is not None:
+        record["top_k"] = [
+            {"digit": digit, "probability": np.float32(share)} for digit, share in _ranked(prediction, top_k)
+        ]
+    return record
+
+
+def _write(source: str, prediction: Prediction, top_k: int | None, show: bool) -> None:
+    ranked = _ranked(prediction, top_k or 1)
+    click.echo(f"{source}: " + ", ".join(f"{digit} ({percent(share, 1)})" for digit, share in ranked))
+    if show and prediction.input is not None:
+        for line in _picture(prediction, prediction.input):
+            click.echo(line, color=True)
+        click.echo()
+
+
+def _picture(prediction: Prediction, image: NDArray[np.uint8]) -> Iterator[str]:
+    """The digit that the network saw, and at its right a bar for each class."""
+    shown = greys(sys.stdout)
+    drawn = draw_image(image, shown)
+    blocks = shown is not Greys.CHARACTERS or is_unicode(sys.stdout)
+    room = shutil.get_terminal_size().columns - image.shape[1] - _BESIDE_THE_BAR
+    cells = max(min(room, _MOST_BAR_CELLS), 1)
+    bars = []
+    for digit, share in enumerate(prediction.probabilities.tolist()):
+        bar = draw_bar(share, cells, blocks=blocks)
+        text = f"{digit} {percent(share, 1):>7} {bar}"
+        best = digit == prediction.digit and shown is not Greys.CHARACTERS
+        bars.append(f"\x1b[1;32m{text}\x1b[0m" if best else text)
+    above = max((len(drawn) - len(bars)) // 2, 0)
+    bars = [""] * above + bars
+    blank = " " * image.shape[1]
+    for row in range(max(len(drawn), len(bars))):
+        left = drawn[row] if row < len(drawn) else blank
+        right = bars[row] if row < len(bars) else ""
+        yield f"  {left}   {right}".rstrip()

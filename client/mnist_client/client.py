@@ -1,0 +1,462 @@
+"""The client: a model server's calls, for programs that wait for each answer."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal, TypeVar, overload
+
+import grpc
+
+from mnist_client.batches import (
+    Data,
+    check_dataset,
+    check_image_size,
+    evaluate_requests,
+    to_dataset,
+    to_split,
+    train_requests,
+)
+from mnist_client.channel import DEADLINE_SECONDS, channel_options, health_check, server_address
+from mnist_client.configuration import Hidden, job_name, model_name, positive, training_config
+from mnist_client.datasets import Dataset, Split
+from mnist_client.errors import (
+    CallCancelled,
+    InternalError,
+    InvalidInput,
+    MnistError,
+    ServerError,
+    from_rpc_error,
+)
+from mnist_client.prediction import (
+    Images,
+    in_terms_of_images,
+    predict_requests,
+    to_predictions,
+)
+from mnist_client.prediction_stream import PredictionStream
+from mnist_client.results import (
+    Evaluation,
+    Event,
+    Job,
+    Limits,
+    Model,
+    Notice,
+    Predictions,
+    ServerInfo,
+    Succeeded,
+)
+from mnist_client.silence import Silence
+from mnist_client.watch import (
+    RECONNECT_SECONDS,
+    SILENCE_SECONDS,
+    End,
+    Uploading,
+    Watch,
+    accepted_job,
+    outcome,
+    silent,
+)
+from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info
+from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
+from mnist_proto.v1 import model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import model_pb2_grpc as model_grpc
+from mnist_proto.v1 import prediction_pb2_grpc as prediction_grpc
+from mnist_proto.v1 import server_pb2_grpc as server_grpc
+from mnist_proto.v1 import training_pb2_grpc as training_grpc
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Client:
+    """A model server. Threads may share one; it is also a context, which closes it.
+
+    Every call may raise a ServerError; what a wrong argument raises is InvalidInput, found here or there.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        timeout: float = DEADLINE_SECONDS,
+        reconnect_timeout: float = RECONNECT_SECONDS,
+    ) -> None:
+        """Connects when the first call is made.
+
+        server: HOST:PORT, or unix:PATH; None is $MNIST_SERVER, without that 127.0.0.1:50051.
+        timeout: seconds that a call of one answer may take, attempts and all.
+        reconnect_timeout: seconds for which a watch looks for a server that was lost.
+        """
+        self.server = server_address(server)
+        self.timeout = positive("timeout", timeout)
+        self.reconnect_timeout = positive("reconnect_timeout", reconnect_timeout)
+        self._silence = SILENCE_SECONDS
+        self._limits: Limits | None = None
+        self._channel = grpc.insecure_channel(self.server, options=channel_options(self.server))
+        self._training = training_grpc.TrainingServiceStub(self._channel)
+        self._evaluation = evaluation_grpc.EvaluationServiceStub(self._channel)
+        self._prediction = prediction_grpc.PredictionServiceStub(self._channel)
+        self._models = model_grpc.ModelServiceStub(self._channel)
+        self._server = server_grpc.ServerServiceStub(self._channel)
+
+    def train(
+        self,
+        data: Data,
+        *,
+        name: str | None = None,
+        hidden: Hidden | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        activation: str | None = None,
+        output: str | None = None,
+        loss: str | None = None,
+        initialization: str | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        patience: int | None = None,
+        validation: int | None = None,
+        seed: int | None = None,
+        dtype: str | None = None,
+        promote: bool = False,
+        request_id: str | None = None,
+    ) -> "TrainingJob":
+        """Sends a data set and starts a job that learns from it; returns once the server has accepted it.
+
+        What is None is left to the server, whose defaults are the classic run: 784-30-10 sigmoid neurons,
+        quadratic loss, 30 epochs of mini-batches of 10, learning rate 3.0.
+
+        data: a SPEC such as 'mnist' or a path, a Dataset, a Split, or (images, labels): uint8 (N, H, W),
+            0 = paper, 255 = ink, and N labels.
+        name: the model to make a version of; None names it after the job.
+        hidden: neurons of the hidden layers, one number or several; () for none.
+        activation: of the hidden layers: 'sigmoid', 'tanh' or 'relu'.
+        output: activation of the last layer: 'sigmoid' or 'softmax'.
+        loss: 'quadratic' or 'cross_entropy'.
+        initialization: 'normal' or 'scaled'.
+        patience: epochs without a better accuracy on the validation split after which to stop.
+        validation: how many of the last training images to hold back for validation.
+        dtype: 'float32' or 'float64'.
+        promote: give the new version the alias `default`.
+        request_id: makes trying again safe: the same id, configuration and data are the same job. None makes
+            a new one; the SDK itself tries again with it if the server is lost while the data is sent.
+
+        Raises DataError for files.
+        """
+        config = training_config(
+            name=name,
+            hidden=hidden,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            activation=activation,
+            output=output,
+            loss=loss,
+            initialization=initialization,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            patience=patience,
+            validation=validation,
+            seed=seed,
+            dtype=dtype,
+            promote=promote,
+            request_id=request_id,
+        )
+        limits = self._known_limits()  # first: a server that is not there is known before files are read
+        dataset = to_dataset(data)
+        check_dataset(dataset, limits)
+        job = self._upload(lambda: self._train(config, dataset))
+        return TrainingJob(self, job, contact=True)
+
+    def job(self, name: str) -> "TrainingJob":
+        """Returns the handle of a job, jobs/{j} or {j}, without asking the server."""
+        return TrainingJob(self, job_name(name))
+
+    def jobs(self) -> Iterator[Job]:
+        """Yields every job, newest first."""
+        request = training_pb2.ListTrainingJobsRequest()
+        while True:
+            page = self._call(self._training.ListTrainingJobs, request)
+            yield from map(to_job, page.jobs)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def models(self) -> Iterator[Model]:
+        """Yields every model by name, each with its newest version alone."""
+        request = model_pb2.ListModelsRequest()
+        while True:
+            page = self._call(self._models.ListModels, request)
+            yield from map(to_model, page.models)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def model(self, name: str) -> Model:
+        """Returns a model: NAME with its newest 100 versions, NAME@VERSION or NAME@ALIAS with that one."""
+        request = model_pb2.GetModelRequest(model=model_name("name", name))
+        return to_model(self._call(self._models.GetModel, request).model)
+
+    def info(self) -> ServerInfo:
+        """Returns what the server says of itself."""
+        response = self._call(self._server.GetServerInfo, server_pb2.GetServerInfoRequest())
+        return to_server_info(response.server)
+
+    def health(self, service: str = "") -> str:
+        """Returns 'SERVING', 'NOT_SERVING' or 'UNKNOWN', for the server or one of its services.
+
+        Raises NotFound for a service that the server does not have.
+        """
+        path, serialize, parse, request = health_check(service)
+        check = self._channel.unary_unary(path, request_serializer=serialize, response_deserializer=parse)
+        return to_health(self._call(check, request).value)
+
+    def evaluate(self, data: Data, *, model: str | None = None) -> Evaluation:
+        """Judges a model by images whose labels are known.
+
+        data: as for `train`; of a data set its test split, or, without one, its training images.
+        model: NAME, NAME@VERSION or NAME@ALIAS; None is the server's default, models/mnist.
+
+        Raises DataError for files.
+        """
+        name = "" if model is None else model_name("model", model)
+        limits = self._known_limits()
+        split = to_split(data)
+        check_image_size(split.images, limits)
+        return self._upload(lambda: self._evaluate(name, split))
+
+    def predict(
+        self, images: Images, *, model: str | None = None, return_inputs: bool = False
+    ) -> Predictions:
+        """Names digits; all by one version of a model, however many images there are.
+
+        images: uint8 arrays (H, W), (B, H, W) or (B, H * H), 0 = paper, 255 = ink, of the network's own size;
+            or pictures of any size as paths, bytes or PIL images; or a sequence of those.
+        model: NAME, NAME@VERSION or NAME@ALIAS; None is the server's default, models/mnist.
+        return_inputs: ask for the images that the network saw.
+
+        Raises DataError for files that cannot be read.
+        """
+        name = "" if model is None else model_name("model", model)
+        answers = []
+        for positions, request in predict_requests(images, self._known_limits(), return_inputs=return_inputs):
+            request.model = name
+            try:
+                response = self._call(self._prediction.Predict, request)
+            except InvalidInput as error:
+                raise in_terms_of_images(error, positions) from error
+            answers.append((positions, response))
+            name = response.model
+        return to_predictions(answers)
+
+    def predict_stream(
+        self, batches: Iterable[Images], *, model: str | None = None, window: int = 32
+    ) -> Iterator[tuple[int, Predictions | MnistError]]:
+        """Names the digits of many batches over one stream, and yields (index, answer) as answers come.
+
+        An answer is the batch's predictions or, for a bad batch, its error; they come in any order.
+
+        batches: each as `predict` takes them, and small enough for one request. They are taken in another
+            thread; what they raise is raised here once the batches before have been answered.
+        window: batches on their way at a time, at least 1.
+        """
+        name = "" if model is None else model_name("model", model)
+        room = threading.Semaphore(positive("window", window))
+        stream = PredictionStream(name, self._known_limits())
+        failures: list[Exception] = []
+        left = threading.Event()
+
+        def requests() -> Iterator[prediction_pb2.PredictStreamRequest]:
+            coming = enumerate(batches)
+            while True:
+                room.acquire()
+                if left.is_set():
+                    return
+                try:
+                    index, batch = next(coming)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    failures.append(error)
+                    return
+                yield stream.request(index, batch)
+
+        silence = Silence(self._silence, waits=lambda: stream.owes > 0)
+        call = self._prediction.PredictStream(silence.sending(requests()))
+        try:
+            with silence.guard(call), self._errors(silence):
+                for response in silence.reading(call):
+                    room.release()
+                    yield stream.answer(response, self.server)
+        finally:
+            left.set()
+            room.release()
+        stream.close(self.server)
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """Ends what is going on, and the connection. Jobs go on."""
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.server!r})"
+
+    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, A]", request: Q) -> A:
+        with self._errors():
+            return method(request, timeout=self.timeout)
+
+    def _known_limits(self) -> Limits:
+        """The server's limits, asked for once."""
+        if self._limits is None:
+            self._limits = self.info().limits
+        return self._limits
+
+    def _upload(self, attempt: Callable[[], A]) -> A:
+        """What an upload returns that may be made again when the server is lost."""
+        uploading = Uploading()
+        while True:
+            try:
+                return attempt()
+            except ServerError as error:
+                delay = uploading.failed(error)
+            time.sleep(delay)
+
+    def _train(self, config: training_pb2.TrainingConfig, dataset: Dataset) -> str:
+        silence = Silence(self._silence)
+        requests = train_requests(config, dataset, self._known_limits())
+        call = self._training.Train(silence.sending(requests))
+        with silence.guard(call), self._errors(silence):
+            for response in call:
+                return accepted_job(response, self.server)  # which ends the stream, not the job
+        raise InternalError(grpc.StatusCode.INTERNAL, "Train ended without an event", server=self.server)
+
+    def _evaluate(self, model: str, split: Split) -> Evaluation:
+        silence = Silence(self._silence)
+        requests = evaluate_requests(model, split, self._known_limits())
+        call = self._evaluation.Evaluate.future(silence.sending(requests))
+        with silence.guard(call), self._errors(silence):
+            return to_evaluation(call.result().evaluation)
+
+    def _watch(
+        self, job: str, after_sequence: int, *, contact: bool, deadline: float | None = None
+    ) -> Iterator[Event | Notice]:
+        """Yields what comes, over as many streams as it takes. deadline is time.monotonic's."""
+        watch = Watch(
+            job,
+            after_sequence,
+            server=self.server,
+            reconnect_timeout=self.reconnect_timeout,
+            contact=contact,
+        )
+        while True:
+            silence = Silence(self._silence)
+            call = self._training.WatchTraining(watch.request(), timeout=_left(deadline))
+            try:
+                with silence.guard(call), self._errors(silence):
+                    for response in silence.reading(call):
+                        message = watch.take(response)
+                        if message is not None:
+                            yield message
+                        if isinstance(message, End):
+                            return
+                delay = watch.ended()
+            except ServerError as error:
+                delay = 0.0 if _left(deadline) == 0.0 else watch.lost(error)
+            if delay is None:
+                return
+            left = _left(deadline)
+            if left == 0.0:
+                raise TimeoutError
+            time.sleep(delay if left is None else min(delay, left))
+
+    @contextmanager
+    def _errors(self, silence: Silence | None = None) -> Iterator[None]:
+        """Makes the SDK's errors of gRPC's."""
+        try:
+            yield
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            if silence is not None and silence.over:
+                raise silent(silence.seconds, self.server) from error
+            if isinstance(error, grpc.RpcError):
+                raise from_rpc_error(error, self.server) from error
+            message = "the call was cancelled here"
+            raise CallCancelled(grpc.StatusCode.CANCELLED, message, server=self.server) from error
+
+
+class TrainingJob:
+    """The handle of a job, which goes on whether or not anybody holds one."""
+
+    def __init__(self, client: Client, name: str, *, contact: bool = False) -> None:
+        self.name = name
+        """jobs/{j}"""
+        self._client = client
+        self._contact = contact
+
+    @overload
+    def watch(self, after_sequence: int = 0, *, notices: Literal[False] = False) -> Iterator[Event]: ...
+    @overload
+    def watch(self, after_sequence: int = 0, *, notices: bool) -> Iterator[Event | Notice]: ...
+    def watch(self, after_sequence: int = 0, *, notices: bool = False) -> Iterator[Event | Notice]:
+        """Yields the job's events after a sequence, in order, each once, then follows it until it has ended.
+
+        When the server is lost it is looked for until `reconnect_timeout` has gone by without a word from it,
+        and the watch goes on after the last event. Leaving the iterator does nothing to the job.
+
+        after_sequence: the last event that is known already; 0 for none.
+        notices: yield progress, heartbeats and draining too.
+
+        Raises NotFound for a job that there is not.
+        """
+        for message in self._client._watch(self.name, after_sequence, contact=self._contact):
+            self._contact = True
+            if notices or isinstance(message, Event):
+                yield message
+
+    def result(self, timeout: float | None = None) -> Succeeded:
+        """Waits for the job's end, and returns what it made.
+
+        timeout: seconds to wait; None is as long as it takes.
+
+        Raises JobFailed, JobCancelled, or TimeoutError; after that the job goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            for message in self._client._watch(self.name, 0, contact=self._contact, deadline=deadline):
+                self._contact = True
+                if (end := outcome(message)) is not None:
+                    return end
+        except TimeoutError:
+            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s") from None
+        raise InternalError(grpc.StatusCode.INTERNAL, f"{self.name} has no last event")
+
+    def status(self) -> Job:
+        """Returns the job as it is now."""
+        request = training_pb2.GetTrainingJobRequest(job=self.name)
+        return to_job(self._client._call(self._client._training.GetTrainingJob, request).job)
+
+    def cancel(self) -> Job:
+        """Asks the job to end, and returns it as it is now: it may be RUNNING for a moment still.
+
+        Raises ConditionNotMet for a job that has ended otherwise.
+        """
+        request = training_pb2.CancelTrainingRequest(job=self.name)
+        return to_job(self._client._call(self._client._training.CancelTraining, request).job)
+
+    def __repr__(self) -> str:
+        return f"TrainingJob({self.name!r})"
+
+
+def _left(deadline: float | None) -> float | None:
+    """Seconds until the deadline, at least 0."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)

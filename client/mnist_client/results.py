@@ -1,0 +1,398 @@
+"""Results: what the server's answers become, small frozen dataclasses of plain values and NumPy arrays.
+
+Enumerations are words in lower case ('sigmoid', 'float32'), states in upper case ('RUNNING'), times are
+aware datetimes in UTC, and what is absent on the wire is None. Shapes: B images, C classes, H x W pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Prediction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Which digit one image is."""
+
+    digit: int
+    """The most probable class, the lowest on a tie."""
+    confidence: float
+    """The probability of that digit, 0 to 1."""
+    probabilities: NDArray[np.float32]
+    """The probability of each class, (C,); their sum is 1."""
+    input: NDArray[np.uint8] | None
+    """What the network saw, (H, W), 0 = paper, 255 = ink, if it was asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Which digits B images are, in columns, in the order asked. Its items are `Prediction`s."""
+
+    model: str
+    """The exact version that answered, models/{m}/versions/{n}."""
+    digits: NDArray[np.int64]
+    """(B,)"""
+    confidences: NDArray[np.float32]
+    """(B,), 0 to 1."""
+    probabilities: NDArray[np.float32]
+    """(B, C); the sum of each row is 1."""
+    inputs: NDArray[np.uint8] | None
+    """What the network saw, (B, H, W), if it was asked for."""
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitem__(self, index: int) -> Prediction:
+        return Prediction(
+            int(self.digits[index]),
+            float(self.confidences[index]),
+            self.probabilities[index],
+            None if self.inputs is None else self.inputs[index],
+        )
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return (self[index] for index in range(len(self)))
+
+
+# Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """How good a model is at one class; each share is 0 to 1, and 0 where it would be 0 / 0."""
+
+    precision: float
+    """Of what it named so, the share that was."""
+    recall: float
+    """Of what was so, the share it named so."""
+    f1: float
+    """Harmonic mean of the two."""
+    support: int
+    """Images of this class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """An image named wrongly."""
+
+    index: int
+    """Where it stood among the images, from 0."""
+    label: int
+    predicted: int
+    confidence: float
+    """The probability given to what was predicted, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """How good a model is on images whose labels are known."""
+
+    model: str
+    """The exact version judged, models/{m}/versions/{n}."""
+    correct: int
+    total: int
+    accuracy: float
+    """correct / total, 0 to 1."""
+    loss: float
+    """Mean of the loss that the model was trained with."""
+    confusion_matrix: NDArray[np.int64]
+    """(C, C) counts: rows are labels, columns what the model said."""
+    per_class: tuple[ClassMetrics, ...]
+    """One for each of the C classes."""
+    ece: float
+    """Expected calibration error over the confidences, 15 bins of one width, 0 to 1."""
+    mistakes: tuple[Mistake, ...]
+    """The most confident mistakes, the most confident first, at most 20."""
+
+
+# Training: what was asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameters:
+    """What to train and how, with every default filled in."""
+
+    model: str
+    """The model to make a version of, models/{m}."""
+    hidden_layers: tuple[int, ...]
+    """Neurons a layer, from the input's side."""
+    activation: str
+    """Of the hidden layers: 'sigmoid', 'tanh' or 'relu'."""
+    output: str
+    """Of the last layer: 'sigmoid' or 'softmax'."""
+    loss: str
+    """'quadratic' or 'cross_entropy'."""
+    initialization: str
+    """'normal' or 'scaled'."""
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    patience: int | None
+    """Epochs without a better accuracy on the validation split after which it stops; None: it does not."""
+    validation_images: int | None
+    """How many of the last training images are held back; None: none are."""
+    seed: int
+    dtype: str
+    """'float32' or 'float64'."""
+    promote: bool
+    """The new version gets the alias `default`."""
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Libraries and hardware that decide the last bits of a product of matrices."""
+
+    code_version: str
+    numpy_version: str
+    blas: str
+    blas_version: str
+    blas_kernel: str
+    blas_threads: int
+    scipy_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedConfig:
+    """All that decides the bits of a job's weights: the same again gives the same bits."""
+
+    hyperparameters: Hyperparameters
+    layer_sizes: tuple[int, ...]
+    """Inputs, hidden neurons, classes: (784, 30, 10)."""
+    dataset: str
+    """datasets/{sha256}, the hash of images and labels."""
+    train_images: int
+    validation_images: int
+    """0 for none."""
+    test_images: int
+    """0 for none."""
+    height: int
+    width: int
+    environment: Environment
+
+
+# Training: a job's history
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """How a network did in one epoch."""
+
+    epoch: int
+    """From 0."""
+    correct: int | None
+    """Images of the test split (without one, of the validation split) named rightly; None without either."""
+    total: int | None
+    loss: float
+    """Mean loss of the training images as they were learnt from."""
+    learning_rate: float
+    seconds: float
+    """Learning and evaluating."""
+    weights_hash: str
+    """SHA-256 of the parameters after it."""
+    validation_correct: int | None
+    validation_total: int | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """correct / total, 0 to 1; None where nothing was tested."""
+        return self.correct / self.total if self.correct is not None and self.total else None
+
+    def __str__(self) -> str:
+        """The classic line: 'Epoch 3 : 9321 / 10000', or 'Epoch 3 complete' where nothing was tested."""
+        if self.correct is None or self.total is None:
+            return f"Epoch {self.epoch} complete"
+        return f"Epoch {self.epoch} : {self.correct} / {self.total}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An entry of a job's durable history."""
+
+    job: str
+    """jobs/{j}"""
+    sequence: int
+    """1, 2, 3 ... without a gap."""
+    time: datetime
+    """When it was written, by the server's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(_Entry):
+    """Images and job are durable. Always the first event."""
+
+    config: ResolvedConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started(_Entry):
+    """The job's process has begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochFinished(Epoch):
+    """An epoch is done."""
+
+    job: str
+    sequence: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued(_Entry):
+    """The job goes on after its process or the server had died."""
+
+    epoch: int
+    """The first epoch done again or anew, from 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded(_Entry):
+    """The job ended and made a version of its model."""
+
+    model_version: str
+    """models/{m}/versions/{n}"""
+    stop_reason: str
+    """'epochs' or 'early_stopping'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(_Entry):
+    """The job ended without making a model."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled(_Entry):
+    """The job was cancelled, and made no model."""
+
+
+Event = Accepted | Started | EpochFinished | Continued | Succeeded | Failed | Cancelled
+
+# Training: what a watch says besides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remark:
+    """What is not history: it is stored nowhere."""
+
+    job: str
+    sequence: int
+    """The last event's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(_Remark):
+    """How far an epoch has come."""
+
+    epoch: int
+    """The one being done, from 0."""
+    images: int
+    """Learnt from in this epoch."""
+    total_images: int
+    loss: float
+    """Mean of this epoch so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(_Remark):
+    """The server is there and has nothing else to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draining(_Remark):
+    """The server is stopping. The watch goes on by itself when it is back."""
+
+
+Notice = Progress | Heartbeat | Draining
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A training job as it was when asked about."""
+
+    name: str
+    """jobs/{j}"""
+    state: str
+    """'QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED' or 'CANCELLED'."""
+    model: str
+    """The model it makes a version of, models/{m}."""
+    config: ResolvedConfig
+    create_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    last_epoch: Epoch | None
+    last_sequence: int
+    model_version: str | None
+    """What it made, models/{m}/versions/{n}."""
+    reason: str | None
+    """Why it failed."""
+
+
+# Models and the server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """One immutable version of a model."""
+
+    name: str
+    """models/{m}/versions/{n}"""
+    version: int
+    create_time: datetime
+    job: str
+    """The job that made it."""
+    config: ResolvedConfig
+    last_epoch: Epoch | None
+    parameters: int
+    """Numbers it learnt."""
+    weights_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A name under which versions are served."""
+
+    name: str
+    """models/{m}"""
+    versions: tuple[ModelVersion, ...]
+    """Newest first."""
+    aliases: Mapping[str, int]
+    """Alias to version; `default` answers where a model is named without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the server takes, at most."""
+
+    max_message_bytes: int
+    max_images_per_request: int
+    max_encoded_images: int
+    max_encoded_pixels: int
+    max_image_pixels: int
+    max_dataset_images: int
+    max_dataset_bytes: int
+    max_parameters: int
+    max_queued_jobs: int
+    max_streams: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """The server as it was when asked."""
+
+    version: str
+    start_time: datetime
+    limits: Limits
+    threads: int
+    """Threads that answer unary calls."""
+    environment: Environment
+    models_loaded: tuple[str, ...]
+    """models/{m}/versions/{n}"""

@@ -1,0 +1,218 @@
+"""The wire's messages as results: the one place where answers become what callers hold."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mnist_client import results
+from mnist_client.errors import InternalError
+from mnist_proto.v1 import evaluation_pb2, model_pb2, server_pb2
+from mnist_proto.v1 import training_pb2 as pb
+
+_HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+
+
+def to_message(
+    response: pb.TrainResponse | pb.WatchTrainingResponse,
+) -> results.Event | results.Notice | None:
+    """Returns the event or notice of a stream's message; None for a kind that this SDK does not know."""
+    if response.WhichOneof("message") == "event":
+        return to_event(response.event)
+    return to_notice(response.notice)
+
+
+def to_event(event: pb.TrainingEvent) -> results.Event | None:
+    """Returns an entry of a job's history; None for a kind that this SDK does not know."""
+    job, sequence, time = event.job, event.sequence, to_time(event.time)
+    match event.WhichOneof("event"):
+        case "accepted":
+            config = to_config(event.accepted.config)
+            return results.Accepted(job=job, sequence=sequence, time=time, config=config)
+        case "started":
+            return results.Started(job=job, sequence=sequence, time=time)
+        case "epoch_finished":
+            epoch = event.epoch_finished
+            return results.EpochFinished(job=job, sequence=sequence, time=time, **_epoch_fields(epoch))
+        case "continued":
+            return results.Continued(job=job, sequence=sequence, time=time, epoch=event.continued.epoch)
+        case "succeeded":
+            return results.Succeeded(
+                job=job,
+                sequence=sequence,
+                time=time,
+                model_version=event.succeeded.model_version,
+                stop_reason=_word(pb.StopReason.DESCRIPTOR, event.succeeded.stop_reason, "STOP_REASON_"),
+            )
+        case "failed":
+            return results.Failed(job=job, sequence=sequence, time=time, reason=event.failed.reason)
+        case "cancelled":
+            return results.Cancelled(job=job, sequence=sequence, time=time)
+    return None
+
+
+def to_notice(notice: pb.TrainingNotice) -> results.Notice | None:
+    """Returns what a stream says besides history; None for a kind that this SDK does not know."""
+    job, sequence = notice.job, notice.sequence
+    match notice.WhichOneof("notice"):
+        case "progress":
+            return results.Progress(
+                job=job,
+                sequence=sequence,
+                epoch=notice.progress.epoch,
+                images=notice.progress.images,
+                total_images=notice.progress.total_images,
+                loss=notice.progress.loss,
+            )
+        case "heartbeat":
+            return results.Heartbeat(job=job, sequence=sequence)
+        case "draining":
+            return results.Draining(job=job, sequence=sequence)
+    return None
+
+
+def to_job(job: pb.TrainingJob) -> results.Job:
+    """Returns a training job."""
+    return results.Job(
+        name=job.name,
+        state=_word(pb.JobState.DESCRIPTOR, job.state, "JOB_STATE_").upper(),
+        model=job.model,
+        config=to_config(job.config),
+        create_time=to_time(job.create_time),
+        start_time=to_time(job.start_time) if job.HasField("start_time") else None,
+        end_time=to_time(job.end_time) if job.HasField("end_time") else None,
+        last_epoch=results.Epoch(**_epoch_fields(job.last_epoch)) if job.HasField("last_epoch") else None,
+        last_sequence=job.last_sequence,
+        model_version=job.model_version or None,
+        reason=job.reason or None,
+    )
+
+
+def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
+    """Returns a resolved configuration."""
+    config = resolved.config
+    hyperparameters = results.Hyperparameters(
+        model=config.model,
+        hidden_layers=tuple(config.hidden_layers.sizes),
+        activation=_word(pb.Activation.DESCRIPTOR, config.activation, "ACTIVATION_"),
+        output=_word(pb.Output.DESCRIPTOR, config.output, "OUTPUT_"),
+        loss=_word(pb.Loss.DESCRIPTOR, config.loss, "LOSS_"),
+        initialization=_word(pb.Initialization.DESCRIPTOR, config.initialization, "INITIALIZATION_"),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        patience=config.patience if config.HasField("patience") else None,
+        validation_images=config.validation_images if config.HasField("validation_images") else None,
+        seed=config.seed,
+        dtype=_word(pb.Dtype.DESCRIPTOR, config.dtype, "DTYPE_"),
+        promote=config.promote,
+        request_id=config.request_id,
+    )
+    return results.ResolvedConfig(
+        hyperparameters=hyperparameters,
+        layer_sizes=tuple(resolved.layer_sizes),
+        dataset=resolved.dataset,
+        train_images=resolved.train_images,
+        validation_images=resolved.validation_images,
+        test_images=resolved.test_images,
+        height=resolved.height,
+        width=resolved.width,
+        environment=_environment(resolved.environment),
+    )
+
+
+def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
+    """Returns a judgement. Raises InternalError if the confusion matrix is not C x C."""
+    confusion = np.array(evaluation.confusion_matrix, dtype=np.int64)
+    if confusion.size != evaluation.classes**2:
+        message = f"a confusion matrix of {confusion.size} counts for {evaluation.classes} classes"
+        raise InternalError(grpc.StatusCode.INTERNAL, message)
+    return results.Evaluation(
+        model=evaluation.model,
+        correct=evaluation.correct,
+        total=evaluation.total,
+        accuracy=evaluation.accuracy,
+        loss=evaluation.loss,
+        confusion_matrix=confusion.reshape(evaluation.classes, evaluation.classes),
+        per_class=tuple(
+            results.ClassMetrics(each.precision, each.recall, each.f1, each.support)
+            for each in evaluation.per_class
+        ),
+        ece=evaluation.expected_calibration_error,
+        mistakes=tuple(
+            results.Mistake(each.index, each.label, each.predicted, each.confidence)
+            for each in evaluation.mistakes
+        ),
+    )
+
+
+def to_model(model: model_pb2.Model) -> results.Model:
+    """Returns a model and its versions."""
+    return results.Model(
+        name=model.name,
+        versions=tuple(_version(version) for version in model.versions),
+        aliases=dict(model.aliases),
+    )
+
+
+def to_server_info(info: server_pb2.ServerInfo) -> results.ServerInfo:
+    """Returns what the server says of itself."""
+    return results.ServerInfo(
+        version=info.version,
+        start_time=to_time(info.start_time),
+        limits=results.Limits(
+            **{field.name: getattr(info.limits, field.name) for field in info.limits.DESCRIPTOR.fields}
+        ),
+        threads=info.threads,
+        environment=_environment(info.environment),
+        models_loaded=tuple(info.models_loaded),
+    )
+
+
+def to_health(status: int) -> str:
+    """Returns the word of a grpc.health.v1 status."""
+    return _HEALTH.get(status, str(status))
+
+
+def to_time(timestamp: Timestamp) -> datetime:
+    """Returns a time as an aware datetime in UTC, to the microsecond."""
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _version(version: model_pb2.ModelVersion) -> results.ModelVersion:
+    has_epoch = version.HasField("last_epoch")
+    return results.ModelVersion(
+        name=version.name,
+        version=version.version,
+        create_time=to_time(version.create_time),
+        job=version.job,
+        config=to_config(version.config),
+        last_epoch=results.Epoch(**_epoch_fields(version.last_epoch)) if has_epoch else None,
+        parameters=version.parameters,
+        weights_hash=version.weights_hash,
+    )
+
+
+def _epoch_fields(epoch: pb.EpochFinished) -> dict[str, Any]:
+    known: dict[str, Any] = {field.name: value for field, value in epoch.ListFields()}
+    return {
+        field.name: known.get(field.name, None if field.has_presence else field.default_value)
+        for field in epoch.DESCRIPTOR.fields
+    }
+
+
+def _environment(environment: pb.Environment) -> results.Environment:
+    return results.Environment(
+        **{field.name: getattr(environment, field.name) for field in environment.DESCRIPTOR.fields}
+    )
+
+
+def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:
+    """A value's name without its enumeration's; its number where a newer server has more of them."""
+    value = enum.values_by_number.get(number)
+    return str(number) if value is None else value.name.removeprefix(prefix).lower()

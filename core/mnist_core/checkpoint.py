@@ -1,0 +1,160 @@
+"""A checkpoint is a training's state as a file; a model file holds a finished network alone.
+
+Both are safetensors: one flat array of parameters (and of velocity), beside text saying what made it. No
+pickle anywhere: unpickling runs whatever code the file's author liked.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from mnist_core.activation import Array
+from mnist_core.configuration import TrainingConfig
+from mnist_core.durable import write_file
+from mnist_core.errors import CheckpointError, InvalidValue
+from mnist_core.network import MAX_PARAMETERS, Network
+from mnist_core.training import TrainingState
+
+_CHECKPOINT = "mnist-grpc checkpoint 1"
+_MODEL = "mnist-grpc model 1"
+_MAX_HEADER_BYTES = 2**20
+_MAX_FILE_BYTES = 2 * 8 * MAX_PARAMETERS + _MAX_HEADER_BYTES
+_DTYPES = {"F32": "float32", "F64": "float64"}
+
+
+def save_checkpoint(
+    path: Path, state: TrainingState, config: TrainingConfig, provenance: dict[str, str]
+) -> None:
+    """Writes all that going on needs, durably. provenance: what else made it (data set's hash, versions), at
+    most some 1 MiB of text, or InvalidValue is raised. Raises OSError.
+    """
+    tensors = {"parameters": state.network.parameters}
+    if state.velocity is not None:
+        tensors["velocity"] = state.velocity
+    counts = {"epoch": state.epoch, "epochs_without_improvement": state.epochs_without_improvement}
+    if state.best_correct is not None:
+        counts["best_correct"] = state.best_correct
+    texts = {"state": json.dumps(counts), "rng": json.dumps(state.rng.bit_generator.state)}
+    _write(path, _CHECKPOINT, tensors, texts | _describe(state.network, config, provenance))
+
+
+def load_checkpoint(path: Path) -> tuple[TrainingState, TrainingConfig, dict[str, str]]:
+    """Returns state, configuration and provenance. Raises CheckpointError."""
+    tensors, texts = _read(path, _CHECKPOINT)
+    try:
+        network, config, provenance = _network(tensors, texts)
+        bits = np.random.PCG64()
+        bits.state = json.loads(texts["rng"])
+        counts = {name: _count(value) for name, value in json.loads(texts["state"]).items()}
+        velocity = _velocity(tensors, network, config)
+        state = TrainingState(network, velocity, np.random.Generator(bits), **counts)
+        return state, config, provenance
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CheckpointError(path, f"it does not describe a training: {error!r}") from error
+
+
+def save_model(path: Path, network: Network, config: TrainingConfig, provenance: dict[str, str]) -> None:
+    """Writes a network, durably, with how it was made. Raises OSError."""
+    _write(path, _MODEL, {"parameters": network.parameters}, _describe(network, config, provenance))
+
+
+def load_model(path: Path) -> tuple[Network, TrainingConfig, dict[str, str]]:
+    """Returns the network, its parameters read-only, configuration and provenance. Raises CheckpointError."""
+    tensors, texts = _read(path, _MODEL)
+    try:
+        network, config, provenance = _network(tensors, texts)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CheckpointError(path, f"it does not describe a network: {error!r}") from error
+    return network.freeze(), config, provenance
+
+
+def _describe(network: Network, config: TrainingConfig, provenance: dict[str, str]) -> dict[str, str]:
+    return {
+        "inputs": str(network.sizes[0]),
+        "config": json.dumps(config.to_dict()),
+        "provenance": json.dumps(provenance),
+    }
+
+
+def _network(
+    tensors: dict[str, Array], texts: dict[str, str]
+) -> tuple[Network, TrainingConfig, dict[str, str]]:
+    config = TrainingConfig(**json.loads(texts["config"]))
+    sizes = (int(texts["inputs"]), *config.hidden_sizes, config.classes)
+    parameters = tensors["parameters"]
+    if parameters.dtype != config.dtype or not np.isfinite(parameters).all():
+        raise InvalidValue("parameters", parameters, f"finite, of dtype {config.dtype}")
+    # A copy: what was read may be read-only, and training writes in place.
+    network = Network(sizes, config.activation, config.output, parameters.copy())
+    provenance = json.loads(texts["provenance"])
+    if not all(isinstance(text, str) for item in provenance.items() for text in item):
+        raise InvalidValue("provenance", provenance, "texts by name")
+    return network, config, provenance
+
+
+def _velocity(tensors: dict[str, Array], network: Network, config: TrainingConfig) -> Array | None:
+    if not config.momentum:
+        return None
+    velocity = tensors["velocity"]
+    if velocity.dtype != network.dtype or velocity.shape != network.parameters.shape:
+        raise InvalidValue("velocity", velocity.shape, f"{network.dtype} {network.parameters.shape}")
+    return velocity.copy()
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidValue("state", value, "an integer, at least 0")
+    return value
+
+
+def _write(path: Path, kind: str, tensors: dict[str, Array], texts: dict[str, str]) -> None:
+    texts = {"format": kind} | texts
+    texts["sha256"] = _digest(tensors, texts)
+    data = safetensors.numpy.save(tensors, metadata=texts)
+    if int.from_bytes(data[:8], "little") > _MAX_HEADER_BYTES:
+        raise InvalidValue("provenance", texts["provenance"], f"less than {_MAX_HEADER_BYTES} bytes")
+    write_file(path, data)
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str]]:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MAX_FILE_BYTES:
+                raise CheckpointError(path, f"it has {size} bytes, more than {_MAX_FILE_BYTES}")
+            data = file.read(size)
+    except OSError as error:
+        raise CheckpointError(path, error.strerror or str(error)) from error
+    header_bytes = int.from_bytes(data[:8], "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise CheckpointError(path, f"its header has {header_bytes} bytes, more than {_MAX_HEADER_BYTES}")
+    try:
+        # safetensors leaves it without types.
+        found: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        texts = json.loads(data[8 : 8 + header_bytes])["__metadata__"]
+        tensors = {
+            name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+            for name, tensor in found
+        }
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(path, f"it is no safetensors file of ours: {error}") from error
+    if texts.get("format") != kind:
+        raise CheckpointError(path, f"it is {texts.get('format')!r}, not {kind!r}")
+    if texts.pop("sha256", None) != _digest(tensors, texts):
+        raise CheckpointError(path, "its checksum is not that of its content")
+    return tensors, texts
+
+
+def _digest(tensors: dict[str, Array], texts: dict[str, str]) -> str:
+    """Returns the SHA-256 of all that a file says, tensors and texts, in an order of our own."""
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, tensor.dtype.name, tensor.shape]).encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()

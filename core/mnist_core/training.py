@@ -1,0 +1,252 @@
+"""Training: stochastic gradient descent over reshuffled mini-batches, epoch by epoch."""
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_core.activation import Array
+from mnist_core.configuration import TrainingConfig
+from mnist_core.dataset import Dataset, Split
+from mnist_core.errors import Diverged, InvalidValue
+from mnist_core.evaluation import evaluate
+from mnist_core.loss import losses
+from mnist_core.minibatch import MiniBatch
+from mnist_core.network import Network, count
+
+StopReason = Literal["epochs", "early_stopping"]
+
+# Work between two Progress reports, in multiply-adds: some 10 to 50 ms. By count, not by a clock, so that it
+# is the same everywhere.
+_SLICE_WORK = 5e8
+# What the calls alone of a mini-batch cost, some 20 microseconds, in the same unit.
+_STEP_WORK = 5e5
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands after `epoch` finished epochs; going on from here gives the same bits.
+
+    velocity: (P,), only with momentum: what the last step took off the parameters.
+    best_correct: most validation images right so far, None before the first epoch or without that split.
+    epochs_without_improvement: epochs since then.
+    """
+
+    network: Network
+    velocity: Array | None
+    rng: np.random.Generator
+    epoch: int = 0
+    best_correct: int | None = None
+    epochs_without_improvement: int = 0
+
+    @classmethod
+    def begin(cls, config: TrainingConfig, inputs: int = 784) -> Self:
+        """Draws a network for images of `inputs` pixels, from the seed. Raises InvalidValue if too large."""
+        rng = np.random.Generator(np.random.PCG64(config.seed))
+        network = Network.initialize(
+            (inputs, *config.hidden_sizes, config.classes),
+            activation=config.activation,
+            output=config.output,
+            initialization=config.initialization,
+            dtype=config.dtype,
+            rng=rng,
+        )
+        velocity = np.zeros_like(network.parameters) if config.momentum else None
+        return cls(network, velocity, rng)
+
+    def stop_reason(self, config: TrainingConfig) -> StopReason | None:
+        """Returns why training is over, None while it is not."""
+        if config.patience is not None and self.epochs_without_improvement >= config.patience:
+            return "early_stopping"
+        return "epochs" if self.epoch >= config.epochs else None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an epoch (from 0) has come: examples learnt from, and their mean loss."""
+
+    epoch: int
+    examples: int
+    total_examples: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One finished epoch (from 0).
+
+    correct, total: images of the test split named rightly; without one, of the validation split; else None.
+    loss: mean over the epoch's examples as they were learnt from, without the penalty of weight_decay.
+    seconds: learning and evaluating, not what the caller did in between.
+    """
+
+    epoch: int
+    correct: int | None
+    total: int | None
+    validation_correct: int | None
+    validation_total: int | None
+    loss: float
+    learning_rate: float
+    seconds: float
+    stop_reason: StopReason | None
+
+
+def train(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> Iterator[Progress | EpochReport]:
+    """Trains `state` on, in place, until `config.epochs` epochs are done or early stopping ends it.
+
+    Yields Progress every few milliseconds of work, and an EpochReport when an epoch is done; then, and only
+    then, `state` is what a checkpoint has to hold. To cancel, stop iterating. The bits also depend on BLAS
+    and its threads: setting them to `config.threads` is the caller's, since it concerns the whole process.
+
+    Raises InvalidValue at once where data, state and configuration do not fit, Diverged at an epoch's end.
+    """
+    _check(state, dataset, config)
+    return _epochs(state, dataset, config)
+
+
+def _epochs(
+    state: TrainingState, dataset: Dataset, config: TrainingConfig
+) -> Iterator[Progress | EpochReport]:
+    descent = _Descent(state, dataset.train, config)
+    while state.stop_reason(config) is None:
+        seconds, since = 0.0, time.perf_counter()
+        for report in _epoch(state, dataset, config, descent):
+            seconds += time.perf_counter() - since
+            yield replace(report, seconds=seconds) if isinstance(report, EpochReport) else report
+            since = time.perf_counter()
+
+
+def _epoch(
+    state: TrainingState, dataset: Dataset, config: TrainingConfig, descent: "_Descent"
+) -> Iterator[Progress | EpochReport]:
+    total = len(dataset.train)
+    order = state.rng.permutation(total)
+    examples, loss = 0, 0.0
+    while examples < total:
+        part = order[examples : examples + descent.slice_examples]
+        loss += descent.learn(part)
+        examples += len(part)
+        progress = Progress(state.epoch, examples, total, loss / examples)
+        yield progress
+    if not (math.isfinite(loss) and np.isfinite(state.network.parameters).all()):
+        raise Diverged(state.epoch)
+    validation_correct = yield from _correct(state.network, dataset.validation, progress)
+    test_correct = yield from _correct(state.network, dataset.test, progress)
+    _count_improvement(state, validation_correct)
+    state.epoch += 1
+    judged = dataset.validation if dataset.test is None else dataset.test
+    yield EpochReport(
+        epoch=state.epoch - 1,
+        correct=validation_correct if dataset.test is None else test_correct,
+        total=None if judged is None else len(judged),
+        validation_correct=validation_correct,
+        validation_total=None if dataset.validation is None else len(dataset.validation),
+        loss=loss / total,
+        learning_rate=config.learning_rate,
+        seconds=0.0,
+        stop_reason=state.stop_reason(config),
+    )
+
+
+def _correct(
+    network: Network, split: Split | None, progress: Progress
+) -> Generator[Progress, None, int | None]:
+    """Returns how many images are named rightly; on the way repeats `progress` so that a caller may leave."""
+    if split is None:
+        return None
+    correct = 0
+    images = max(1, int(_SLICE_WORK / count(network.sizes)))
+    for start in range(0, len(split), images):
+        if start:
+            yield progress
+        part = slice(start, start + images)
+        correct += evaluate(network, Split(split.images[part], split.labels[part]))
+    return correct
+
+
+class _Descent:
+    """Stochastic gradient descent on one network, a slice of an epoch at a time."""
+
+    def __init__(self, state: TrainingState, split: Split, config: TrainingConfig) -> None:
+        self._network = state.network
+        self._velocity = state.velocity
+        self._config = config
+        self._images = split.images.reshape(len(split), split.inputs)
+        self._labels = split.labels
+        self._targets = np.eye(config.classes, dtype=config.dtype)
+        self._batch_size = min(config.batch_size, len(split))
+        batch_work = 3 * count(self._network.sizes) * self._batch_size + _STEP_WORK
+        self.slice_examples = self._batch_size * max(1, int(_SLICE_WORK / batch_work))
+        self._outputs = np.empty((min(self.slice_examples, len(split)), config.classes), config.dtype)
+        self._batches: dict[int, MiniBatch] = {}
+
+    def learn(self, indices: NDArray[np.intp]) -> float:
+        """Learns from the examples at `indices`, a mini-batch after the other. Returns their losses' sum."""
+        targets = self._targets.take(self._labels[indices], axis=0)
+        outputs = self._outputs[: len(indices)]
+        with np.errstate(all="ignore"):  # what overflows here is found at the end of the epoch
+            for start in range(0, len(indices), self._batch_size):
+                part = slice(start, start + self._batch_size)
+                self._step(indices[part], outputs[part], targets[part])
+            return float(losses(self._config.loss, self._config.output, outputs, targets).sum())
+
+    def _step(self, indices: NDArray[np.intp], outputs: Array, targets: Array) -> None:
+        batch = self._batches.get(len(indices)) or self._new_batch(len(indices))
+        batch.gather(self._images, indices)
+        batch.forward(outputs)
+        batch.backward(outputs, targets)
+        if self._velocity is not None:
+            parameters = self._network.parameters
+            np.add(parameters, self._velocity, out=parameters)
+
+    def _new_batch(self, examples: int) -> MiniBatch:
+        # One of the full size, one for the short mini-batch that ends an epoch. Their gradients are steps,
+        # η and sign included, added to the parameters where they are found: w -> w - η ∇ (Nielsen ch. 1,
+        # eq. 20); with momentum to the velocity: v -> μ v - η ∇, w -> w + v (ch. 3, eq. 107).
+        config, velocity = self._config, self._velocity
+        batch = MiniBatch(
+            self._network,
+            config.loss,
+            examples,
+            self._network.parameters if velocity is None else velocity,
+            scale=-config.learning_rate / examples,
+            decay=-config.learning_rate * config.weight_decay,
+            keep=1.0 if velocity is None else config.momentum,
+        )
+        self._batches[examples] = batch
+        return batch
+
+
+def _check(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> None:
+    sizes = (dataset.train.inputs, *config.hidden_sizes, config.classes)
+    for field, value, expected in (
+        ("sizes", state.network.sizes, sizes),
+        ("activation", state.network.activation, config.activation),
+        ("output", state.network.output, config.output),
+        ("dtype", state.network.dtype.name, config.dtype),
+    ):
+        if value != expected:
+            raise InvalidValue(f"network.{field}", value, f"{expected}, as images and configuration say")
+    if (state.velocity is not None) != (config.momentum > 0):
+        raise InvalidValue("momentum", config.momentum, "what the state was begun with")
+    if config.patience is not None and dataset.validation is None:
+        raise InvalidValue("patience", config.patience, "none, since there is no validation split")
+    for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        if split is not None and (most := int(split.labels.max())) >= config.classes:
+            raise InvalidValue(
+                f"{name}.labels", most, f"0 to {config.classes - 1}, for {config.classes} classes"
+            )
+
+
+def _count_improvement(state: TrainingState, validation_correct: int | None) -> None:
+    if validation_correct is None:
+        return
+    if state.best_correct is None or validation_correct > state.best_correct:
+        state.best_correct = validation_correct
+        state.epochs_without_improvement = 0
+    else:
+        state.epochs_without_improvement += 1

@@ -1,0 +1,1 @@
+"""The gRPC model server: services, model registry, training jobs."""

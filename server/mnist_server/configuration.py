@@ -1,0 +1,149 @@
+"""From the configuration a caller sends to the one that is resolved, and to the network's own.
+
+Absent values get the network's defaults, which are the book's; what is present is judged as it is.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from mnist_core import InvalidValue, TrainingConfig
+from mnist_core.network import count
+from mnist_core.threads import blas_threads
+from mnist_proto.names import parse_model
+from mnist_proto.v1 import training_pb2 as pb
+from mnist_server.environment import environment
+from mnist_server.limits import Limits
+
+MAX_REQUEST_ID = 128
+# Images a mini-batch x neurons, inputs among them: a trainer holds some three numbers for each, in memory
+# that the server beside it needs too. All 60,000 images at once through 784-30-10 are below it.
+MAX_BATCH_NEURONS = 2**26
+_NUMBERS = ("epochs", "batch_size", "learning_rate", "weight_decay", "momentum", "patience", "seed")
+_ENUMS: dict[str, Any] = {
+    "activation": pb.Activation,
+    "output": pb.Output,
+    "loss": pb.Loss,
+    "initialization": pb.Initialization,
+    "dtype": pb.Dtype,
+}
+
+
+def training_config(config: pb.TrainingConfig) -> TrainingConfig:
+    """Returns the network's configuration. Raises InvalidValue, naming the field within `config`."""
+    present = {field.name for field, _ in config.ListFields()}
+    values: dict[str, object] = {name: getattr(config, name) for name in _NUMBERS if name in present}
+    if config.HasField("hidden_layers"):
+        values["hidden_sizes"] = tuple(config.hidden_layers.sizes)
+    for name in _ENUMS:
+        word = _enum_word(config, name)
+        if word is not None:
+            values[name] = word
+    try:
+        return TrainingConfig(**values)  # type: ignore[arg-type]  # names and types are the message's
+    except InvalidValue as error:
+        field = "hidden_layers.sizes" if error.field == "hidden_sizes" else error.field
+        raise InvalidValue(f"config.{field}", error.value, error.expected) from None
+
+
+def check_config(config: pb.TrainingConfig) -> None:
+    """Checks all that can be said of a configuration before its images come. Raises InvalidValue."""
+    if config.model:
+        _check_model(config.model)
+    if len(config.request_id) > MAX_REQUEST_ID:
+        raise InvalidValue("config.request_id", config.request_id, f"at most {MAX_REQUEST_ID} characters")
+    if config.HasField("validation_images") and config.validation_images < 1:
+        raise InvalidValue("config.validation_images", config.validation_images, "at least 1")
+    training_config(config)
+
+
+def resolve(
+    config: pb.TrainingConfig,
+    job: str,
+    *,
+    dataset_hash: str,
+    counts: Mapping[str, int],
+    height: int,
+    width: int,
+    limits: Limits,
+) -> pb.ResolvedConfig:
+    """Returns all that decides the bits of a job on these images. Raises InvalidValue."""
+    counts = dict(counts)
+    if config.HasField("validation_images"):
+        held_back = config.validation_images
+        if counts["validation"]:
+            raise InvalidValue(
+                "config.validation_images", held_back, "absent, since batches were sent as VALIDATION"
+            )
+        if held_back >= counts["train"]:
+            raise InvalidValue("config.validation_images", held_back, f"less than {counts['train']}")
+        counts["train"] -= held_back
+        counts["validation"] = held_back
+    seeded = pb.TrainingConfig()
+    seeded.CopyFrom(config)
+    if not seeded.HasField("seed"):
+        seeded.seed = secrets.randbits(32)
+    core = training_config(seeded)
+    if core.patience is not None and not counts["validation"]:
+        raise InvalidValue("config.patience", core.patience, "absent, since there is no validation split")
+    sizes = (height * width, *core.hidden_sizes, core.classes)
+    parameters = count(sizes)
+    if parameters > limits.max_parameters:
+        raise InvalidValue(
+            "config.hidden_layers.sizes",
+            list(core.hidden_sizes),
+            f"a network of at most {limits.max_parameters} parameters, not {parameters}",
+        )
+    batch_size = min(core.batch_size, counts["train"])
+    if batch_size * sum(sizes) > MAX_BATCH_NEURONS:
+        expected = f"at most {MAX_BATCH_NEURONS // sum(sizes)} with {sum(sizes)} neurons, inputs among them"
+        raise InvalidValue("config.batch_size", core.batch_size, expected)
+    resolved = pb.TrainingConfig(
+        model=config.model or f"models/{job.removeprefix('jobs/')}",
+        request_id=config.request_id,
+        promote=config.promote,
+        hidden_layers=pb.HiddenLayers(sizes=core.hidden_sizes),
+        activation=pb.Activation.Value(f"ACTIVATION_{core.activation.upper()}"),
+        output=pb.Output.Value(f"OUTPUT_{core.output.upper()}"),
+        loss=pb.Loss.Value(f"LOSS_{core.loss.upper()}"),
+        initialization=pb.Initialization.Value(f"INITIALIZATION_{core.initialization.upper()}"),
+        epochs=core.epochs,
+        batch_size=core.batch_size,
+        learning_rate=core.learning_rate,
+        weight_decay=core.weight_decay,
+        momentum=core.momentum,
+        patience=core.patience,
+        validation_images=config.validation_images if config.HasField("validation_images") else None,
+        seed=core.seed,
+        dtype=pb.Dtype.Value(f"DTYPE_{core.dtype.upper()}"),
+    )
+    return pb.ResolvedConfig(
+        config=resolved,
+        layer_sizes=sizes,
+        dataset=f"datasets/{dataset_hash}",
+        train_images=counts["train"],
+        validation_images=counts["validation"],
+        test_images=counts["test"],
+        height=height,
+        width=width,
+        environment=environment(min(blas_threads(sizes, batch_size), os.cpu_count() or 1)),
+    )
+
+
+def _check_model(name: str) -> None:
+    try:
+        parts = parse_model(name)
+    except ValueError:
+        parts = None
+    if parts is None or parts.version is not None or parts.alias is not None:
+        raise InvalidValue("config.model", name, "models/{m}, where m matches [a-z][a-z0-9-]{0,62}")
+
+
+def _enum_word(config: pb.TrainingConfig, name: str) -> str | None:
+    value: int = getattr(config, name)
+    enum = _ENUMS[name]
+    if value not in enum.values():
+        words = ", ".join(word for word, number in enum.items() if number)
+        raise InvalidValue(f"config.{name}", value, f"one of {words}")
+    return enum.Name(value).removeprefix(f"{name.upper()}_").lower() if value else None

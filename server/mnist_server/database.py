@@ -1,0 +1,143 @@
+"""The database: jobs, events, models and aliases in one SQLite file that survives any process.
+
+Several processes use it at once: the server and its trainers. Each opens connections of its own, after it
+was started, and lends each to one thread at a time: there are as many as are in use at once, not one for each
+of the hundreds of threads that streams live in. Writes begin as writes (BEGIN IMMEDIATE): a read that turns
+into a write fails with SQLITE_BUSY at once, whatever the timeout (https://sqlite.org/lang_transaction.html).
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mnist_server.errors import Corrupt, WrongState
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_SECONDS = 10
+
+# Messages of the contract are stored as they are (`body`); columns beside them are what is searched by.
+_SCHEMA = """
+CREATE TABLE datasets (hash TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT;
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    dataset TEXT NOT NULL REFERENCES datasets (hash),
+    request_id TEXT UNIQUE,
+    request_hash TEXT NOT NULL,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE TABLE events (
+    job TEXT NOT NULL REFERENCES jobs (name),
+    sequence INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (job, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE versions (
+    model TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    file TEXT NOT NULL UNIQUE,
+    body BLOB NOT NULL,
+    PRIMARY KEY (model, version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE aliases (
+    model TEXT NOT NULL,
+    alias TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (model, alias),
+    FOREIGN KEY (model, version) REFERENCES versions (model, version)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+class Database:
+    """One SQLite file, and the connections of this process to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, or makes it. Raises WrongState if a newer program wrote it, Corrupt if it is no
+        database, OSError if it cannot be opened."""
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._pollers = threading.local()
+        try:
+            with self.write() as connection:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version > SCHEMA_VERSION:
+                    raise WrongState(
+                        f"database: {path} has schema {version}: expected at most {SCHEMA_VERSION}; "
+                        "a newer version of the server wrote it"
+                    )
+                if version == 0:
+                    for statement in _SCHEMA.split(";"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{path} cannot be opened: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise Corrupt(f"database: {path} cannot be read: {error}") from error
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one thread and for short reads: a longer one keeps SQLite's log from shrinking."""
+        # Appending to a list and popping from it are each one step, so threads need no lock here.
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, all or nothing.
+
+        A durable one is on the disk when it ends. Another survives the death of any process, and after the
+        machine's own only the last of them may be missing.
+        """
+        with self.read() as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # where the disk failed, SQLite has rolled back itself
+                    connection.execute("ROLLBACK")
+                raise
+
+    def data_version(self) -> int:
+        """Returns a number that differs from what this thread was told last, once anyone has written."""
+        # Numbers of two connections cannot be compared: each thread that asks has one for this alone.
+        connection: sqlite3.Connection | None = getattr(self._pollers, "connection", None)
+        if connection is None:
+            connection = self._pollers.connection = self._connect()
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def close(self) -> None:
+        """Closes the connections that no thread uses, and the one that this thread polls with."""
+        poller: sqlite3.Connection | None = getattr(self._pollers, "connection", None)
+        if poller is not None:
+            del self._pollers.connection
+            poller.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection

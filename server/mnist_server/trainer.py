@@ -1,0 +1,255 @@
+"""The trainer: the process that one training job runs in.
+
+It alone writes its job's events while the job runs. Its checkpoints are of finished epochs; after a crash,
+epochs that the history already tells of are computed again in silence, and must come out the same.
+"""
+
+import copy
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from mnist_core import (
+    CheckpointError,
+    Dataset,
+    Diverged,
+    EpochReport,
+    InvalidValue,
+    Progress,
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    save_model,
+    train,
+)
+from mnist_core.product import load_blas
+from mnist_proto.v1 import model_pb2
+from mnist_proto.v1 import training_pb2 as pb
+from mnist_server.configuration import training_config
+from mnist_server.data_directory import DataDirectory, Lock
+from mnist_server.database import Database
+from mnist_server.datasets import open_dataset
+from mnist_server.environment import differences, environment, limit_threads
+from mnist_server.errors import ServerError, WrongState
+from mnist_server.jobs import ENDED, Jobs, append, now
+from mnist_server.logs import configure_logging
+from mnist_server.progress import ProgressWriter
+from mnist_server.registry import add_version
+
+log = logging.getLogger("mnist_server.trainer")
+
+# An epoch may take a tenth of a second, and a checkpoint's way to the disk as long.
+CHECKPOINT_SECONDS = 5.0
+CHECKPOINTS_KEPT = 2
+NICENESS = 10
+EXIT_STOPPED = 3
+_PR_SET_PDEATHSIG = 1
+
+
+class Failed(Exception):
+    """The job cannot succeed; the text says why."""
+
+
+class Trainer:
+    """One job, from where its checkpoints are to its end."""
+
+    def __init__(self, directory: DataDirectory, database: Database, name: str) -> None:
+        self._directory = directory
+        self._database = database
+        self._jobs = Jobs(database)
+        self._name = name
+        self._folder = directory.job(name)
+        self._stopping = False
+        self._saved_epoch = 0
+        self._saved_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Has run() write a checkpoint and return within one slice of an epoch."""
+        self._stopping = True  # no lock: a signal handler calls this
+
+    def run(self) -> bool:
+        """Trains. Returns whether the job has ended; otherwise it goes on in another process."""
+        job = self._jobs.get(self._name)
+        if job.state in ENDED:
+            return True
+        try:
+            return self._train(job)
+        except (Failed, Diverged, InvalidValue, ServerError, MemoryError) as error:
+            log.warning("job failed", extra={"job": self._name, "reason": str(error)})
+            reason = "out of memory" if isinstance(error, MemoryError) else str(error)
+            self._jobs.append(self._name, pb.TrainingEvent(failed=pb.Failed(reason=reason)))
+            return True
+
+    def _train(self, job: pb.TrainingJob) -> bool:
+        resolved = job.config
+        threads = resolved.environment.blas_threads
+        load_blas()
+        limit_threads(threads)
+        if differs := differences(resolved.environment, environment(threads)):
+            raise Failed(f"it cannot be computed to the same bits here: {'; '.join(differs)}")
+        dataset = open_dataset(self._directory.datasets, resolved)
+        config = training_config(resolved.config)
+        logged = self._logged_hashes()
+        state = self._last_checkpoint(logged)
+        if state is None:
+            state = TrainingState.begin(config, resolved.height * resolved.width)
+        if job.HasField("start_time"):
+            begin = pb.TrainingEvent(continued=pb.Continued(epoch=state.epoch))
+        else:
+            begin = pb.TrainingEvent(started=pb.Started())
+        try:
+            self._jobs.append(self._name, begin)
+        except WrongState:  # cancelled while this process was starting
+            return True
+        return self._epochs(resolved, state, dataset, logged)
+
+    def _epochs(
+        self, resolved: pb.ResolvedConfig, state: TrainingState, dataset: Dataset, logged: dict[int, str]
+    ) -> bool:
+        config = training_config(resolved.config)
+        progress = ProgressWriter(self._folder)
+        finished = copy.deepcopy(state)
+        for report in train(state, dataset, config):
+            if isinstance(report, Progress):
+                progress.write(report.epoch, report.examples, report.total_examples, report.loss)
+            else:
+                self._epoch_finished(state, report, logged)
+                finished = copy.deepcopy(state)
+                if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS and report.stop_reason is None:
+                    self._checkpoint(finished, resolved)
+            if self._jobs.cancel_requested(self._name):
+                self._jobs.append(self._name, pb.TrainingEvent(cancelled=pb.Cancelled()))
+                return True
+            if self._stopping:
+                self._checkpoint(finished, resolved)
+                return False
+        self._succeed(resolved, state)
+        return True
+
+    def _epoch_finished(self, state: TrainingState, report: EpochReport, logged: dict[int, str]) -> None:
+        weights_hash = state.network.weights_hash()
+        if report.epoch in logged:
+            if logged[report.epoch] != weights_hash:
+                raise Failed(
+                    f"epoch {report.epoch} was computed again with another result: weights {weights_hash}, "
+                    f"expected {logged[report.epoch]}"
+                )
+            return
+        finished = pb.EpochFinished(
+            epoch=report.epoch,
+            correct=report.correct,
+            total=report.total,
+            loss=report.loss,
+            learning_rate=report.learning_rate,
+            seconds=report.seconds,
+            weights_hash=weights_hash,
+            validation_correct=report.validation_correct,
+            validation_total=report.validation_total,
+        )
+        # After the machine's own crash, an epoch that is missing here is computed again to the same bits.
+        self._jobs.append(self._name, pb.TrainingEvent(epoch_finished=finished), durable=False)
+
+    def _logged_hashes(self) -> dict[int, str]:
+        hashes: dict[int, str] = {}
+        sequence = 0
+        while events := self._jobs.events(self._name, sequence, 1000):
+            for event in events:
+                if event.HasField("epoch_finished"):
+                    hashes[event.epoch_finished.epoch] = event.epoch_finished.weights_hash
+            sequence = events[-1].sequence
+        return hashes
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self._folder.glob("checkpoint-*.safetensors"), reverse=True)
+
+    def _last_checkpoint(self, logged: dict[int, str]) -> TrainingState | None:
+        for path in self._checkpoints():
+            try:
+                state, _, _ = load_checkpoint(path)
+            except CheckpointError as error:
+                log.warning("checkpoint skipped", extra={"job": self._name, "error": str(error)})
+                continue
+            # A crash of the machine may have taken the newest events, but not the checkpoint after them.
+            if logged.get(state.epoch - 1) != state.network.weights_hash():
+                why = f"{path}: its epoch {state.epoch - 1} is not the history's"
+                log.warning("checkpoint skipped", extra={"job": self._name, "error": why})
+                continue
+            self._saved_epoch = state.epoch
+            return state
+        return None
+
+    def _checkpoint(self, state: TrainingState, resolved: pb.ResolvedConfig) -> None:
+        if state.epoch > self._saved_epoch:
+            path = self._folder / f"checkpoint-{state.epoch:06}.safetensors"
+            save_checkpoint(path, state, training_config(resolved.config), _provenance(self._name, resolved))
+            self._saved_epoch = state.epoch
+            for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
+                old.unlink()
+        self._saved_at = time.monotonic()
+
+    def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState) -> None:
+        file = f"{self._name.removeprefix('jobs/')}.safetensors"
+        config = training_config(resolved.config)
+        stop_reason = state.stop_reason(config)
+        assert stop_reason is not None, "train() goes on until there is a reason to stop"
+        save_model(self._directory.models / file, state.network, config, _provenance(self._name, resolved))
+        job = self._jobs.get(self._name)
+        version = model_pb2.ModelVersion(
+            create_time=now(),
+            job=self._name,
+            config=resolved,
+            last_epoch=job.last_epoch,
+            parameters=state.network.parameters.size,
+            weights_hash=state.network.weights_hash(),
+        )
+        reason = pb.StopReason.Value(f"STOP_REASON_{stop_reason.upper()}")
+        with self._database.write() as connection:
+            name = add_version(connection, job.model, file, version, promote=resolved.config.promote)
+            succeeded = pb.Succeeded(model_version=name, stop_reason=reason)
+            append(connection, self._name, pb.TrainingEvent(succeeded=succeeded))
+        log.info("job succeeded", extra={"job": self._name, "model_version": name})
+
+
+def _provenance(job: str, resolved: pb.ResolvedConfig) -> dict[str, str]:
+    return {
+        "job": job,
+        "dataset": resolved.dataset,
+        **{
+            field.name: str(getattr(resolved.environment, field.name))
+            for field in pb.Environment.DESCRIPTOR.fields
+        },
+    }
+
+
+def _end_with_parent() -> None:
+    """Ends this process at once when the server is gone, however it went."""
+
+    def wait_for_the_end() -> None:
+        os.read(0, 1)  # returns when the pipe closes; unlike sys.stdin it holds no lock at exit
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    if sys.platform == "linux":  # besides: it works even while a long computation holds the interpreter
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(root: str, name: str) -> int:
+    """Runs the job `name` of the data directory `root`. Returns the exit status."""
+    _end_with_parent()
+    os.nice(NICENESS)
+    configure_logging()
+    directory = DataDirectory(Path(root))
+    lock = Lock(directory.job(name) / "lock")
+    lock.acquire({"job": name}, wait_seconds=10)
+    trainer = Trainer(directory, directory.database(), name)
+    signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+    return 0 if trainer.run() else EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

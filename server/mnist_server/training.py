@@ -1,0 +1,174 @@
+"""Training over the wire: takes jobs on, and lets anyone follow them."""
+
+import hashlib
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+
+import grpc
+
+from mnist_core import InvalidValue
+from mnist_proto.v1 import images_pb2, training_pb2_grpc
+from mnist_proto.v1 import training_pb2 as pb
+from mnist_server.configuration import check_config, resolve
+from mnist_server.data_directory import DataDirectory
+from mnist_server.datasets import Upload
+from mnist_server.errors import InvalidRequest
+from mnist_server.feed import Feed
+from mnist_server.images import read_batch
+from mnist_server.jobs import Jobs, new_name
+from mnist_server.limits import Limits
+from mnist_server.names import job_name, page_size
+from mnist_server.rpc import Silence, check_wanted
+
+log = logging.getLogger(__name__)
+
+CLASSES = 10
+_SPLITS = {
+    images_pb2.SPLIT_TRAIN: "train",
+    images_pb2.SPLIT_VALIDATION: "validation",
+    images_pb2.SPLIT_TEST: "test",
+}
+
+
+class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
+    """Answers `mnist.v1.TrainingService`."""
+
+    def __init__(self, directory: DataDirectory, jobs: Jobs, feed: Feed, limits: Limits) -> None:
+        self._directory = directory
+        self._jobs = jobs
+        self._feed = feed
+        self._limits = limits
+        # Nobody may find a data set there that is about to be removed again.
+        self._accepting = threading.Lock()
+
+    def Train(
+        self, request_iterator: Iterator[pb.TrainRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.TrainResponse]:
+        """Takes a job on, once its images are durable, then follows it."""
+        name = self._receive(request_iterator, context)
+        for message in self._feed.watch(name, 0, context.add_callback):
+            if isinstance(message, pb.TrainingEvent):
+                yield pb.TrainResponse(event=message)
+            else:
+                yield pb.TrainResponse(notice=message)
+
+    def WatchTraining(
+        self, request: pb.WatchTrainingRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchTrainingResponse]:
+        """Replays a job's events after a sequence, then follows it."""
+        name = job_name(request.job)
+        for message in self._feed.watch(name, request.after_sequence, context.add_callback):
+            if isinstance(message, pb.TrainingEvent):
+                yield pb.WatchTrainingResponse(event=message)
+            else:
+                yield pb.WatchTrainingResponse(notice=message)
+
+    def GetTrainingJob(
+        self, request: pb.GetTrainingJobRequest, context: grpc.ServicerContext
+    ) -> pb.GetTrainingJobResponse:
+        """Returns one job."""
+        return pb.GetTrainingJobResponse(job=self._jobs.get(job_name(request.job)))
+
+    def ListTrainingJobs(
+        self, request: pb.ListTrainingJobsRequest, context: grpc.ServicerContext
+    ) -> pb.ListTrainingJobsResponse:
+        """Lists jobs, newest first."""
+        before = None
+        if request.page_token:
+            if not (
+                request.page_token.isascii() and request.page_token.isdigit() and len(request.page_token) < 19
+            ):
+                raise InvalidValue("page_token", request.page_token, "next_page_token of an earlier page")
+            before = int(request.page_token)
+        jobs, following = self._jobs.page(page_size(request.page_size), before)
+        token = "" if following is None else str(following)
+        return pb.ListTrainingJobsResponse(jobs=jobs, next_page_token=token)
+
+    def CancelTraining(
+        self, request: pb.CancelTrainingRequest, context: grpc.ServicerContext
+    ) -> pb.CancelTrainingResponse:
+        """Ends a waiting job, or asks a running one's trainer to."""
+        return pb.CancelTrainingResponse(job=self._jobs.cancel(job_name(request.job)))
+
+    def _receive(self, requests: Iterator[pb.TrainRequest], context: grpc.ServicerContext) -> str:
+        config: pb.TrainingConfig | None = None
+        upload: Upload | None = None
+        try:
+            with Silence(context) as silence:
+                for request in requests:
+                    silence.heard()
+                    if request.WhichOneof("message") == "config":
+                        if config is not None:
+                            raise InvalidRequest(
+                                "config", "a second configuration", "batches after the first message"
+                            )
+                        config = request.config
+                        check_config(config)
+                    elif config is None:
+                        raise InvalidRequest("message", "a batch before the configuration", "config first")
+                    else:
+                        upload = self._add(upload, request.batch)
+            if config is None:
+                raise InvalidRequest("config", "no message at all", "a configuration, then batches")
+            if upload is None or not upload.counts["train"]:
+                raise InvalidRequest("batch", "no training image", "at least one batch of split SPLIT_TRAIN")
+            return self._accept(config, upload, context)
+        finally:
+            if upload is not None:
+                upload.abandon()
+
+    def _add(self, upload: Upload | None, batch: images_pb2.LabeledImages) -> Upload:
+        split = _SPLITS.get(batch.split)
+        if split is None:
+            raise InvalidValue("batch.split", batch.split, "SPLIT_TRAIN, SPLIT_VALIDATION or SPLIT_TEST")
+        read_batch(batch, self._limits, CLASSES)
+        if upload is None:
+            upload = Upload(self._directory.datasets, batch.height, batch.width, self._limits)
+        if (batch.height, batch.width) != (upload.height, upload.width):
+            raise InvalidValue(
+                "batch.height",
+                f"{batch.height} x {batch.width}",
+                f"the size of the images before, {upload.height} x {upload.width}",
+            )
+        upload.add(split, batch.pixels, batch.labels)
+        return upload
+
+    def _accept(self, config: pb.TrainingConfig, upload: Upload, context: grpc.ServicerContext) -> str:
+        name = new_name()
+        request_hash = _request_hash(config, upload.hash)
+        if known := self._jobs.find_request(config.request_id, request_hash):
+            return known
+        resolved = resolve(
+            config,
+            name,
+            dataset_hash=upload.hash,
+            counts=upload.counts,
+            height=upload.height,
+            width=upload.width,
+            limits=self._limits,
+        )
+        with self._accepting:
+            is_new = upload.finish()
+            try:
+                check_wanted(context)  # until here, whoever breaks off leaves nothing behind
+                accepted = self._jobs.create(
+                    name,
+                    resolved,
+                    request_id=config.request_id,
+                    request_hash=request_hash,
+                    dataset_bytes=upload.bytes,
+                    max_queued=self._limits.max_queued_jobs,
+                )
+            except BaseException:
+                if is_new:
+                    shutil.rmtree(self._directory.datasets / upload.hash, ignore_errors=True)
+                raise
+        log.info("job accepted", extra={"job": accepted, "dataset": upload.hash})
+        return accepted
+
+
+def _request_hash(config: pb.TrainingConfig, dataset_hash: str) -> str:
+    data = config.SerializeToString(deterministic=True) + dataset_hash.encode("ascii")
+    return hashlib.sha256(data).hexdigest()

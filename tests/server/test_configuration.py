@@ -1,0 +1,293 @@
+import math
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+import mnist_core.configuration
+from mnist_core import InvalidValue, TrainingConfig
+from mnist_proto.names import parse_model
+from mnist_proto.v1 import training_pb2 as pb
+from mnist_server.configuration import MAX_BATCH_NEURONS, check_config, resolve, training_config
+from mnist_server.environment import environment
+from mnist_server.limits import Limits
+
+ENUMS = {
+    "activation": pb.Activation,
+    "output": pb.Output,
+    "loss": pb.Loss,
+    "initialization": pb.Initialization,
+    "dtype": pb.Dtype,
+}
+
+
+def resolved(
+    config: pb.TrainingConfig,
+    *,
+    train: int = 60_000,
+    validation: int = 0,
+    test: int = 10_000,
+    height: int = 28,
+    width: int = 28,
+    limits: Limits | None = None,
+) -> pb.ResolvedConfig:
+    counts = {"train": train, "validation": validation, "test": test}
+    limits = limits or Limits()
+    return resolve(
+        config,
+        "jobs/job-1",
+        dataset_hash="ab" * 32,
+        counts=counts,
+        height=height,
+        width=width,
+        limits=limits,
+    )
+
+
+def test_nothing_asked_for_is_the_classic_run() -> None:
+    assert training_config(pb.TrainingConfig()) == TrainingConfig()
+    found = resolved(pb.TrainingConfig(seed=5))
+    assert found == pb.ResolvedConfig(
+        config=pb.TrainingConfig(
+            model="models/job-1",
+            hidden_layers=pb.HiddenLayers(sizes=[30]),
+            activation=pb.ACTIVATION_SIGMOID,
+            output=pb.OUTPUT_SIGMOID,
+            loss=pb.LOSS_QUADRATIC,
+            initialization=pb.INITIALIZATION_NORMAL,
+            epochs=30,
+            batch_size=10,
+            learning_rate=3.0,
+            weight_decay=0.0,
+            momentum=0.0,
+            seed=5,
+            dtype=pb.DTYPE_FLOAT32,
+        ),
+        layer_sizes=[784, 30, 10],
+        dataset="datasets/" + "ab" * 32,
+        train_images=60_000,
+        validation_images=0,
+        test_images=10_000,
+        height=28,
+        width=28,
+        environment=environment(1),
+    )
+    # Absent is not zero: these two stay absent.
+    assert not found.config.HasField("patience")
+    assert not found.config.HasField("validation_images")
+
+
+EVERYTHING = pb.TrainingConfig(
+    model="models/mine",
+    request_id="r",
+    promote=True,
+    hidden_layers=pb.HiddenLayers(sizes=[100, 50]),
+    activation=pb.ACTIVATION_TANH,
+    output=pb.OUTPUT_SOFTMAX,
+    loss=pb.LOSS_CROSS_ENTROPY,
+    initialization=pb.INITIALIZATION_SCALED,
+    epochs=7,
+    batch_size=32,
+    learning_rate=0.1,
+    weight_decay=1e-4,
+    momentum=0.9,
+    patience=3,
+    validation_images=10_000,
+    seed=2**64 - 1,
+    dtype=pb.DTYPE_FLOAT64,
+)
+
+
+def test_what_is_asked_for_is_what_is_resolved() -> None:
+    found = resolved(EVERYTHING)
+    assert found.config == EVERYTHING
+    assert list(found.layer_sizes) == [784, 100, 50, 10]
+    assert (found.train_images, found.validation_images, found.test_images) == (50_000, 10_000, 10_000)
+    assert training_config(found.config) == TrainingConfig(
+        hidden_sizes=(100, 50),
+        activation="tanh",
+        output="softmax",
+        loss="cross_entropy",
+        initialization="scaled",
+        epochs=7,
+        batch_size=32,
+        learning_rate=0.1,
+        weight_decay=1e-4,
+        momentum=0.9,
+        patience=3,
+        seed=2**64 - 1,
+        dtype="float64",
+    )
+
+
+@pytest.mark.parametrize("config", [pb.TrainingConfig(), EVERYTHING])
+def test_resolving_what_was_resolved_changes_nothing(config: pb.TrainingConfig) -> None:
+    once = resolved(config)
+    assert resolved(once.config) == once
+
+
+def test_present_and_zero_is_a_value() -> None:
+    zeros = pb.TrainingConfig(weight_decay=0.0, momentum=0.0, seed=0, hidden_layers=pb.HiddenLayers())
+    found = resolved(zeros)
+    assert found.config.seed == 0
+    assert list(found.layer_sizes) == [784, 10]
+    assert found.config.HasField("hidden_layers")
+    assert training_config(found.config).hidden_sizes == ()
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_every_word_of_the_contract_is_one_of_the_networks_and_the_other_way_round(name: str) -> None:
+    enum: Any = ENUMS[name]
+    words = set()
+    for number in enum.values():
+        config = pb.TrainingConfig()
+        setattr(config, name, number)
+        word = getattr(training_config(config), name)
+        if number:
+            words.add(word)
+            assert getattr(resolved(config).config, name) == number
+        else:
+            assert word == getattr(TrainingConfig(), name)
+    assert words == set(get_args(getattr(mnist_core.configuration, name.capitalize())))
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_a_number_that_is_no_word_is_refused(name: str) -> None:
+    enum: Any = ENUMS[name]
+    config = pb.TrainingConfig()
+    setattr(config, name, 99)
+    known = ", ".join(word for word, number in enum.items() if number)
+    with pytest.raises(InvalidValue) as raised:
+        check_config(config)
+    assert str(raised.value) == f"config.{name}: 99 is not valid: expected one of {known}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", -1),
+        ("epochs", 100_001),
+        ("batch_size", 0),
+        ("batch_size", -(2**31)),
+        ("batch_size", 2**31 - 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", -3.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("weight_decay", -1e-9),
+        ("weight_decay", math.nan),
+        ("weight_decay", -math.inf),
+        ("momentum", -0.1),
+        ("momentum", 1.0),
+        ("momentum", math.nan),
+        ("patience", 0),
+        ("patience", -1),
+        ("validation_images", 0),
+        ("validation_images", -5),
+        ("model", "mnist"),
+        ("model", "models/mnist/versions/1"),
+        ("model", "models/mnist/aliases/default"),
+        ("model", "models/Mnist"),
+        ("request_id", "r" * 129),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_before_any_image(field: str, value: Any) -> None:
+    with pytest.raises(InvalidValue) as raised:
+        check_config(pb.TrainingConfig(**{field: value}))
+    assert raised.value.field == f"config.{field}"
+    assert raised.value.value == value or value != value
+    assert str(raised.value).startswith(f"config.{field}: ")
+    assert "is not valid: expected " in str(raised.value)
+
+
+@pytest.mark.parametrize("sizes", [[0], [-1], [30, 0], [2**31 - 1], [1] * 33, [1] * 100_000])
+def test_absurd_layers_are_refused_before_any_image(sizes: list[int]) -> None:
+    with pytest.raises(InvalidValue, match=r"^config\.hidden_layers\.sizes: ") as raised:
+        check_config(pb.TrainingConfig(hidden_layers=pb.HiddenLayers(sizes=sizes)))
+    assert len(str(raised.value)) < 500
+
+
+def test_a_request_id_may_have_128_characters() -> None:
+    check_config(pb.TrainingConfig(request_id="é" * 128, model="models/" + "m" * 63))
+
+
+@pytest.mark.parametrize(
+    ("config", "images", "message"),
+    [
+        (
+            pb.TrainingConfig(validation_images=100),
+            {"train": 100},
+            "config.validation_images: 100 is not valid: expected less than 100",
+        ),
+        (
+            pb.TrainingConfig(validation_images=10),
+            {"train": 100, "validation": 1},
+            "config.validation_images: 10 is not valid: "
+            "expected absent, since batches were sent as VALIDATION",
+        ),
+        (
+            pb.TrainingConfig(patience=2),
+            {"train": 100},
+            "config.patience: 2 is not valid: expected absent, since there is no validation split",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_images_is_refused(
+    config: pb.TrainingConfig, images: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InvalidValue) as raised:
+        resolved(config, **images)  # type: ignore[arg-type]  # all of them numbers of images
+    assert str(raised.value) == message
+
+
+def test_patience_reads_the_validation_split_however_it_came() -> None:
+    assert resolved(pb.TrainingConfig(patience=2), validation=5).validation_images == 5
+    found = resolved(pb.TrainingConfig(patience=2, validation_images=59_999))
+    assert (found.train_images, found.validation_images) == (1, 59_999)
+
+
+def test_a_network_has_so_many_parameters_and_no_more() -> None:
+    parameters = 785 * 30 + 31 * 10
+    config = pb.TrainingConfig()
+    resolved(config, limits=Limits(max_parameters=parameters))
+    with pytest.raises(InvalidValue) as raised:
+        resolved(config, limits=Limits(max_parameters=parameters - 1))
+    assert str(raised.value) == (
+        f"config.hidden_layers.sizes: [30] is not valid: expected a network of at most {parameters - 1} "
+        f"parameters, not {parameters}"
+    )
+
+
+def test_a_mini_batch_does_not_use_up_the_machines_memory() -> None:
+    wide = pb.TrainingConfig(hidden_layers=pb.HiddenLayers(sizes=[25_000]), batch_size=60_000)
+    with pytest.raises(InvalidValue) as raised:
+        resolved(wide)
+    most = MAX_BATCH_NEURONS // (784 + 25_000 + 10)
+    assert str(raised.value) == (
+        "config.batch_size: 60000 is not valid: "
+        f"expected at most {most} with 25794 neurons, inputs among them"
+    )
+    wide.batch_size = most
+    resolved(wide)
+    wide.batch_size = 60_000
+    resolved(wide, train=most)  # a mini-batch has no more images than there are
+    resolved(pb.TrainingConfig(batch_size=60_000))  # the classic network, all images at once
+
+
+def test_a_seed_is_drawn_where_none_is_given() -> None:
+    seeds = {resolved(pb.TrainingConfig()).config.seed for _ in range(20)}
+    assert len(seeds) == 20
+
+
+def test_resolving_leaves_its_arguments_alone() -> None:
+    config, counts = pb.TrainingConfig(validation_images=1), {"train": 5, "validation": 0, "test": 0}
+    resolve(config, "jobs/job-1", dataset_hash="ab", counts=counts, height=2, width=2, limits=Limits())
+    assert config == pb.TrainingConfig(validation_images=1)
+    assert counts == {"train": 5, "validation": 0, "test": 0}
+
+
+def test_a_model_without_a_name_is_named_after_its_job(
+    make_config: Callable[..., pb.ResolvedConfig],
+) -> None:
+    assert parse_model(make_config("jobs/job-23456789").config.model).model == "job-23456789"
