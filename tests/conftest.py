@@ -1,6 +1,16 @@
-"""What every test run says before it begins."""
+"""What every test run says and sets up before it begins."""
 
 import os
+import signal
+
+
+def pytest_configure() -> None:
+    """Lets SIGINT interrupt, here and in the programs under test.
+
+    A shell's background job and CI may ignore it; an ignored signal is inherited, and Python then raises no
+    KeyboardInterrupt.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
