@@ -20,11 +20,12 @@ _MISTAKES = 20
 
 
 def evaluate(network: Network, split: Split) -> int:
-    """Returns how many images have their label's probability as the largest (the first, on a tie)."""
+    """Returns how many images have their label's output as the largest (the first, on a tie)."""
     correct = 0
+    network = network.widened()
     for start in range(0, len(split), _CHUNK):
         part = slice(start, start + _CHUNK)
-        predicted = network.predict(split.images[part]).argmax(axis=1)
+        predicted = network.forward(split.images[part]).argmax(axis=1)
         correct += int(np.count_nonzero(predicted == split.labels[part]))
     return correct
 

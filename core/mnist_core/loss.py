@@ -43,12 +43,12 @@ class OutputError:
 
     def write(self, outputs: Array, targets: Array, delta: Array, scratch: Array) -> None:
         """Writes δ into `delta`; `scratch` has its shape, (B, C)."""
-        np.subtract(outputs, targets, out=delta)  # ∇a of the quadratic loss; for cross-entropy, δ itself
+        np.subtract(outputs, targets, delta)  # ∇a of the quadratic loss; for cross-entropy, δ itself
         if self._kind == ("quadratic", "sigmoid"):
             self._sigmoid.slope(outputs, out=scratch)
-            np.multiply(delta, scratch, out=delta)  # δ = (a - y) ⊙ σ'(z)
+            np.multiply(delta, scratch, delta)  # δ = (a - y) ⊙ σ'(z)
         elif self._kind == ("quadratic", "softmax"):
             # ∂a_k/∂z_j = a_j ([j = k] - a_k), so δ_j = a_j (∇_j - Σ_k a_k ∇_k)
-            np.multiply(outputs, delta, out=scratch)
-            np.subtract(delta, scratch.sum(axis=1, keepdims=True), out=delta)
-            np.multiply(delta, outputs, out=delta)
+            np.multiply(outputs, delta, scratch)
+            np.subtract(delta, scratch.sum(axis=1, keepdims=True), delta)
+            np.multiply(delta, outputs, delta)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core.activation import ACTIVATIONS, Array, Sigmoid, softmax
+from mnist_core.activation import ACTIVATIONS, OUTPUTS, Array
 from mnist_core.configuration import Loss
 from mnist_core.loss import OutputError
 from mnist_core.network import Network, layers_of
@@ -23,14 +23,13 @@ Call = Callable[[], object]
 class _Pass:
     """What a layer of I inputs and O outputs does while B examples go through it."""
 
-    weigh: Call  # z = a w + b, into a
+    weigh: Call  # z = a w + b, times the factor that its activation asks for
     a: Array  # (B, O), z at first, then a hidden layer's activations
     above: Array | None  # (B, O), the next layer's inputs without the last column; None for the output layer
     slope: Array  # (B, O), σ'(z)
     delta: Array  # (B, O), errors δ = ∂loss/∂z
-    unit: Array | None  # what 1 in the inputs is worth; None where it is 1
     send_back: Call | None  # δ wᵀ, into the delta of the layer below; None for the first layer
-    add: Call  # aᵀ δ, added to what is kept of `into`
+    add: Call  # scale x aᵀ δ, added to what is kept of `into`
     weights: Array  # (I, O)
     into: Array  # (I, O), where the weights' gradient goes
     decayed: Array | None  # (I, O), what the penalty adds to it; None for nothing
@@ -57,16 +56,15 @@ class MiniBatch:
         keep: float = 0.0,
     ) -> None:
         dtype = network.dtype
-        self._scale = np.asarray(scale, dtype)
         self._decay = np.asarray(decay, dtype)
         self._hidden = ACTIVATIONS[network.activation](dtype)
-        self._activate_output = softmax if network.output == "softmax" else Sigmoid(dtype).apply
+        self._output = OUTPUTS[network.output](dtype)
         self._output_error = OutputError(loss, network.output, dtype)
-        self._pixels = np.empty((examples, network.sizes[0]), np.uint8)
         inputs = [np.ones((examples, size + 1), dtype) for size in network.sizes[:-1]]
-        # Pixels stay 0 to 255; the 1/255 is applied to the first layer's z and δ, which are far fewer.
+        # Pixels stay 0 to 255; what 1 in the inputs is worth is a matter of the products.
         inputs[0][:, -1] = 255
         units = [1 / 255, *[1.0] * (len(inputs) - 1)]
+        factors = [*[self._hidden.factor] * (len(inputs) - 1), self._output.factor]
         deltas = [np.empty((examples, size), dtype) for size in network.sizes[1:]]
         self._layers = []
         for index, (layer, there) in enumerate(
@@ -75,52 +73,44 @@ class MiniBatch:
             a, delta = np.empty_like(deltas[index]), deltas[index]
             self._layers.append(
                 _Pass(
-                    weigh=product(inputs[index], layer.block, a, scale=units[index]),
+                    weigh=product(inputs[index], layer.block, a, scale=units[index] * factors[index]),
                     a=a,
                     above=inputs[index + 1][:, :-1] if index + 1 < len(inputs) else None,
                     slope=np.empty_like(delta),
                     delta=delta,
-                    unit=np.asarray(units[index], dtype) if index == 0 else None,
                     send_back=product(delta, layer.weights.T, deltas[index - 1]) if index else None,
-                    add=product(inputs[index].T, delta, there.block, keep=keep),
+                    add=product(inputs[index].T, delta, there.block, scale=scale * units[index], keep=keep),
                     weights=layer.weights,
                     into=there.weights,
                     decayed=np.empty_like(layer.weights) if decay else None,
                 )
             )
-        self._first_inputs = inputs[0][:, :-1]
+        self._pixels = inputs[0][:, :-1]
         self._last = self._layers[-1]
         self._downwards = list(zip(self._layers[::-1], [*self._layers[-2::-1], None], strict=True))
 
-    def gather(self, images: NDArray[np.uint8], indices: NDArray[np.intp]) -> None:
-        """Takes in the B images (N, I) at `indices`, each from 0 to N - 1."""
-        images.take(indices, axis=0, out=self._pixels, mode="clip")  # "raise" would copy twice
-        self._first_inputs[...] = self._pixels
-
-    def forward(self, outputs: Array) -> None:
-        """Writes the network's outputs (B, C)."""
+    def forward(self, images: NDArray[np.uint8], outputs: Array) -> None:
+        """Writes the network's outputs (B, C) for images (B, I)."""
+        self._pixels[...] = images
         for layer in self._layers:
             layer.weigh()  # z = a w + b
             if layer.above is not None:
-                self._hidden.apply(layer.a, layer.a)  # a = σ(z)
+                self._hidden.of_scaled(layer.a, layer.a)  # a = σ(z)
                 layer.above[...] = layer.a
-        self._activate_output(self._last.a, outputs)
+        self._output.of_scaled(self._last.a, outputs)
 
     def backward(self, outputs: Array, targets: Array) -> None:
         """Adds the gradient, given what `forward` wrote and what it should have, both (B, C)."""
         last = self._last
         self._output_error.write(outputs, targets, last.delta, last.slope)  # BP1: δ = ∇ₐ ⊙ σ'(z)
-        np.multiply(last.delta, self._scale, out=last.delta)
         for layer, below in self._downwards:
             if below is not None and layer.send_back is not None:
                 layer.send_back()  # BP2: δ = δ⁺ wᵀ ...
                 self._hidden.slope(below.a, below.slope)
-                np.multiply(below.delta, below.slope, out=below.delta)  # ... ⊙ σ'(z)
-            if layer.unit is not None:
-                np.multiply(layer.delta, layer.unit, out=layer.delta)
+                np.multiply(below.delta, below.slope, below.delta)  # ... ⊙ σ'(z)
             if layer.decayed is not None:
-                np.multiply(layer.weights, self._decay, out=layer.decayed)
+                np.multiply(layer.weights, self._decay, layer.decayed)
             # BP4, ∂/∂w = aᵀ δ, and in the row of the biases, whose input is 1, BP3: ∂/∂b = Σ δ
             layer.add()
             if layer.decayed is not None:
-                np.add(layer.into, layer.decayed, out=layer.into)
+                np.add(layer.into, layer.decayed, layer.into)

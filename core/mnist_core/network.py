@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mnist_core import configuration
-from mnist_core.activation import ACTIVATIONS, Array, Sigmoid, softmax
+from mnist_core.activation import ACTIVATIONS, OUTPUTS, Array
 from mnist_core.configuration import Activation, Initialization, Output
 from mnist_core.errors import InvalidValue
 
 MAX_PARAMETERS = 100_000_000
+# BLAS multiplies columns by fours: 784 x 32 takes four fifths of the time of 784 x 30.
+_COLUMNS = 4
 
 
 class Layer(NamedTuple):
@@ -104,14 +106,29 @@ class Network:
         self.layers = layers_of(self.sizes, self.parameters)
         return self
 
+    def widened(self) -> "Network":
+        """Returns a network with the same outputs, as quick to compute as can be: a copy, or itself.
+
+        Hidden layers get neurons that nobody listens to until their number suits BLAS.
+        """
+        hidden = [size + -size % _COLUMNS for size in self.sizes[1:-1]]
+        sizes = (self.sizes[0], *hidden, self.sizes[-1])
+        if sizes == self.sizes:
+            return self
+        wide = Network(sizes, self.activation, self.output, np.zeros(count(sizes), self.dtype))
+        for there, here in zip(wide.layers, self.layers, strict=True):
+            inputs, outputs = here.weights.shape
+            there.weights[:inputs, :outputs] = here.weights
+            there.biases[:outputs] = here.biases
+        return wide
+
     def forward(self, images: NDArray[Any]) -> Array:
         """Returns the outputs (B, C) of images (B, I) or (B, H, W): uint8, 0 to 255, or floats, 0 to 1.
 
         Floats are taken as they are, NaN and infinity too. Raises InvalidValue when the images are of another
         size or type.
         """
-        hidden = ACTIVATIONS[self.activation](self.dtype)
-        last = softmax if self.output == "softmax" else Sigmoid(self.dtype).apply
+        hidden, output = ACTIVATIONS[self.activation](self.dtype), OUTPUTS[self.output](self.dtype)
         # exp may overflow to infinity on the way to the right 0; what is made of NaN is the caller's.
         with np.errstate(over="ignore", invalid="ignore"):
             a, pixel = self._inputs(images)
@@ -120,7 +137,7 @@ class Network:
                 if layer is self.layers[0] and pixel is not None:
                     np.multiply(z, pixel, out=z)  # fewer numbers than the pixels
                 np.add(z, layer.biases, out=z)
-                (last if layer is self.layers[-1] else hidden.apply)(z, z)
+                (output if layer is self.layers[-1] else hidden).apply(z, z)
                 a = z
         return a
 

@@ -52,12 +52,16 @@ def _turned(*arrays: Array) -> list[bool]:
 
 def _in_numpy(a: Array, b: Array, c: Array, scale: float, keep: float) -> Callable[[], object]:
     into = np.empty_like(c) if keep else c
-    factor = None if scale == 1 else np.asarray(scale, c.dtype)
-    kept = np.asarray(keep, c.dtype)
+    factor, kept = np.asarray(scale, c.dtype), np.asarray(keep, c.dtype)
+    # Whichever is smaller is scaled: the errors rather than the step that they make of a layer's weights.
+    scaled = np.empty_like(b) if scale != 1 and b.size < c.size else None
+    after = scale != 1 and scaled is None
 
     def call() -> None:
-        np.dot(a, b, out=into)
-        if factor is not None:
+        if scaled is not None:
+            np.multiply(b, factor, out=scaled)
+        np.dot(a, b if scaled is None else scaled, out=into)
+        if after:
             np.multiply(into, factor, out=into)
         if keep:
             if keep != 1:

@@ -42,8 +42,7 @@ def test_gradient_is_the_slope_of_the_loss_in_any_direction(
     gradient = np.empty_like(network.parameters)
     batch = MiniBatch(network, loss, EXAMPLES, gradient, scale=1 / EXAMPLES, decay=decay)
     outputs = np.empty((EXAMPLES, sizes[-1]))
-    batch.gather(images, chosen)
-    batch.forward(outputs)
+    batch.forward(images[chosen], outputs)
     batch.backward(outputs, targets)
 
     def objective(parameters: NDArray[Any]) -> float:
@@ -76,7 +75,6 @@ def test_forward_agrees_with_the_networks_own(output: Any, dtype: str) -> None:
     outputs = np.empty((EXAMPLES, 5), dtype)
     batch = MiniBatch(network, "quadratic", EXAMPLES, np.empty_like(network.parameters), scale=1.0)
     for order in (np.arange(EXAMPLES), np.arange(EXAMPLES)[::-1].copy()):
-        batch.gather(images, order)
-        batch.forward(outputs)
+        batch.forward(images[order], outputs)
         tolerance = 20 * float(np.finfo(dtype).eps)
         np.testing.assert_allclose(outputs, network.forward(images[order]), rtol=tolerance, atol=tolerance)

@@ -174,3 +174,17 @@ def test_floats_of_any_bits_raise_nothing_and_leave_the_others_alone(output: Any
     strange = np.array([[np.nan] * 6, [np.inf, -np.inf] * 3, [1e300] * 6, [-1e38, 1e38] * 3, [5e-324] * 6])
     probabilities = net.predict(np.concatenate([strange, good]))
     np.testing.assert_allclose(probabilities[-1:], net.predict(good), rtol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+def test_widened_it_says_the_same(activation: Any, output: Any) -> None:
+    rng = np.random.default_rng(5)
+    network = Network.initialize((6, 5, 8, 3, 2), activation=activation, output=output, rng=rng)
+    wide = network.widened()
+    assert wide.sizes == (6, 8, 8, 4, 2)
+    images = rng.random((7, 6), np.float32)
+    np.testing.assert_allclose(wide.forward(images), network.forward(images), rtol=1e-5, atol=1e-7)
+    assert wide.widened() is wide
+    # Inputs and classes are the images' and the labels'.
+    assert Network.initialize((5, 3), rng=rng).widened().sizes == (5, 3)
