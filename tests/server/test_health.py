@@ -11,6 +11,8 @@ from mnist_server.serving import Server
 
 SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
 TIMEOUT = 30.0
+# The oldest grpcio-health-checking that is supported knows no List.
+LISTS = hasattr(pb, "HealthListResponse")
 
 
 class Context:
@@ -48,7 +50,9 @@ def test_services_answer_from_serve_to_drain() -> None:
             servicer.Check(pb.HealthCheckRequest(service=service), context).status
             for service in ("", "a", "b")
         }
-        assert [each.status for each in servicer.List(object(), context).statuses.values()] == [status] * 3
+        if LISTS:
+            listed = servicer.List(object(), context).statuses.values()
+            assert [each.status for each in listed] == [status] * 3
         said.append(status)
     assert said == [NOT_SERVING, SERVING, NOT_SERVING]
 
