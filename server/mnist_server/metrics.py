@@ -104,13 +104,11 @@ class Metrics:
 
     def finished(self, method: str, code: int, nanoseconds: int) -> None:
         """A call that was `started` has ended, with a status code, so long after it began."""
-        self._count(_ROWS.get(method, _OTHER_ROW), 0, code, nanoseconds)
+        self.observe(method, code, nanoseconds, 0)
 
-    def observe(self, method: str, code: int, nanoseconds: int) -> None:
+    def observe(self, method: str, code: int, nanoseconds: int, started: int = 1) -> None:
         """A call began and has ended: `started` and `finished` in one."""
-        self._count(_ROWS.get(method, _OTHER_ROW), 1, code, nanoseconds)
-
-    def _count(self, row: int, started: int, code: int, nanoseconds: int) -> None:
+        row = _ROWS.get(method, _OTHER_ROW)
         handled = row + _CODE + (code if 0 <= code < CODES else _UNKNOWN)
         bucket = row + _BUCKET + bisect_left(LATENCY_BOUNDS, nanoseconds)
         cells = self._cells
