@@ -4,11 +4,13 @@ import contextlib
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import sqlite3
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -16,6 +18,20 @@ from mnist_proto import __version__
 
 EXIT_UNEXPECTED = 1
 EXIT_CONDITION = 8
+# Files open at a time: an upload of three splits has six, and there may be hundreds. A common limit is 1,024.
+_MAX_FILES = 65_536
+_MAX_WORKERS = 256
+
+
+class _Workers(click.ParamType[int]):
+    """A number of processes, or `auto`: one a core that this process may run on."""
+
+    name = f"auto|1-{_MAX_WORKERS}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "auto":
+            return min(_cores(), _MAX_WORKERS)
+        return int(click.IntRange(1, _MAX_WORKERS).convert(value, param, ctx))
 
 
 @click.group(context_settings={"auto_envvar_prefix": "MNIST", "help_option_names": ["-h", "--help"]})
@@ -41,6 +57,13 @@ def main() -> None:
     help="Where everything durable lies: jobs, models, data sets. Made if it is not there.",
 )
 @click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=_Workers(),
+    help="Processes that answer, each of its own connections on the one port; auto: as many as cores.",
+)
+@click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     help="Port of the page for Prometheus, http://METRICS_HOST:PORT/metrics; 0 picks one, which the log says."
@@ -52,25 +75,72 @@ def main() -> None:
     show_default=True,
     help="Address of that page. It names jobs and models to whoever reaches it.",
 )
-def serve(host: str, port: int, data_dir: Path, metrics_port: int | None, metrics_host: str) -> None:
+def serve(
+    host: str, port: int, data_dir: Path, workers: int, metrics_port: int | None, metrics_host: str
+) -> None:
     """Answer until SIGTERM or Ctrl-C, then drain and exit 0; a second signal stops at once.
 
-    Prints one line, `Serving on HOST:PORT`, once it answers.
+    Prints one line, `Serving on HOST:PORT`, once all workers answer. One that dies is replaced. A job trains
+    in a process of its own, whatever the workers.
 
     \b
     Example:
-      mnist-server serve --port 50051 --data-dir ./mnist-data --metrics-port 9100
+      mnist-server serve --port 50051 --data-dir ./mnist-data --workers 2 --metrics-port 9100
     """
-    # Read by OpenBLAS when NumPy is loaded: one thread a product leaves the cores to the requests.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from mnist_server.data_directory import DataDirectory  # imported here: `--help` needs no NumPy or gRPC
+    asked = _signals()
+    _raise_file_limit()
+    # The workers load gRPC and NumPy while this process does its own work; it needs neither. So these modules
+    # are imported here, the heavier ones after the start.
+    from mnist_server.slots import Slots
+    from mnist_server.worker_process import WorkerProcess
+
+    slots = Slots(workers)
+    processes = [WorkerProcess(index, slots) for index in range(workers)]
+
+    from mnist_server.data_directory import DataDirectory
     from mnist_server.errors import ServerError, WrongState
     from mnist_server.logs import configure_logging
-    from mnist_server.metrics import SLOT_BYTES, Metrics
-    from mnist_server.serving import Server
+    from mnist_server.supervisor import Supervisor
 
     configure_logging()
-    log = logging.getLogger("mnist_server")
+    supervisor = Supervisor(processes, slots)
+    directory = DataDirectory(data_dir.resolve())
+
+    def serving() -> None:
+        # Whoever started it may have closed the pipe that this line goes to; that is no reason to stop.
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(f"Serving on {supervisor.address}")
+
+    try:
+        supervisor.open(directory, host, port)
+        if metrics_port is not None:
+            from mnist_server.exposition import Exposition
+            from mnist_server.metrics_page import MetricsPage
+
+            exposition = Exposition(slots.counters, directory.database())
+            MetricsPage(metrics_host, metrics_port, exposition.render).start()
+        if not _is_loopback(host):
+            message = "listening beyond this machine without TLS: anyone who reaches it may use it"
+            logging.getLogger("mnist_server").warning(message)
+        supervisor.run(asked, serving)
+    except (ServerError, OSError, sqlite3.Error) as error:
+        supervisor.kill()
+        click.echo(f"mnist-server: {error}", err=True)
+        sys.exit(EXIT_CONDITION if isinstance(error, WrongState) else EXIT_UNEXPECTED)
+    supervisor.stop()
+    # Not by way of the interpreter's end, which waits for threads. What is durable is on the disk.
+    logging.shutdown()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _signals() -> int:
+    """Has SIGTERM and Ctrl-C write to a pipe, whose end it returns; a second one ends the process at once."""
     # A pipe, not an Event: a handler that waits for a lock which the thread under it holds waits for ever.
     asked, ask = os.pipe()
     signals: list[int] = []
@@ -83,35 +153,15 @@ def serve(host: str, port: int, data_dir: Path, metrics_port: int | None, metric
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
-    slot = bytearray(SLOT_BYTES)
-    directory = DataDirectory(data_dir.resolve())
-    page = None
-    try:
-        server = Server(directory, host, port, metrics=Metrics(slot))
-        if metrics_port is not None:
-            from mnist_server.exposition import Exposition
-            from mnist_server.metrics_page import MetricsPage
+    return asked
 
-            page = MetricsPage(metrics_host, metrics_port, Exposition([slot], directory.database()).render)
-    except (ServerError, OSError, sqlite3.Error) as error:
-        click.echo(f"mnist-server: {error}", err=True)
-        sys.exit(EXIT_CONDITION if isinstance(error, WrongState) else EXIT_UNEXPECTED)
-    if not _is_loopback(host):
-        log.warning("listening beyond this machine without TLS: anyone who reaches it may use it")
-    server.start()
-    if page is not None:
-        page.start()
-    # Whoever started it may have closed the pipe that this line goes to; that is no reason to stop.
-    with contextlib.suppress(BrokenPipeError):
-        click.echo(f"Serving on {server.address}")
-    os.read(asked, 1)
-    server.stop()
-    # Not by way of the interpreter's end, which waits for every thread of a call for ever. What is durable is
-    # on the disk.
-    logging.shutdown()
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-    os._exit(0)
+
+def _raise_file_limit() -> None:
+    """Raises how many files may be open, here and in all processes that are started from here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +18,8 @@ class DataDirectory:
     """The folders of one server.
 
     mnist.sqlite3         jobs, events, models, aliases
+    lock, workers.lock    say who the server is, and that some worker lives
+    accepting.lock        is held while a data set gets a row that names it
     datasets/{sha256}/    images and labels, a file a split
     jobs/{j}/             a running job's lock, checkpoints and progress
     models/{j}.safetensors   the parameters of the version that job made
@@ -26,6 +30,8 @@ class DataDirectory:
         self.datasets = root / "datasets"
         self.jobs = root / "jobs"
         self.models = root / "models"
+        self.lock = root / "lock"
+        self.workers_lock = root / "workers.lock"
 
     def create(self) -> None:
         """Makes the folders. Raises OSError where it may not."""
@@ -39,6 +45,14 @@ class DataDirectory:
     def job(self, name: str) -> Path:
         """Returns the folder of a job, from its name `jobs/{j}`."""
         return self.jobs / name.removeprefix("jobs/")
+
+    @contextmanager
+    def accepting(self) -> Iterator[None]:
+        """One at a time, of all threads of all workers: nobody may find a data set that is about to be
+        removed again."""
+        with (self.root / "accepting.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def remove_strays(self, database: Database) -> None:
         """Removes what a process left behind when it died: files and folders that no row names."""
@@ -60,21 +74,23 @@ class DataDirectory:
 
 
 class Lock:
-    """A file that one process holds for life; the kernel lets go of it when the process dies, however."""
+    """A file that one process holds for life, or several of one kind; the kernel lets go of it when a process
+    dies, however it does."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[str] | None = None
 
-    def acquire(self, holder: dict[str, object], *, wait_seconds: float = 0.0) -> None:
-        """Takes the lock and writes who holds it. Raises WrongState, naming the holder, if another does."""
+    def acquire(self, holder: dict[str, object], *, wait_seconds: float = 0.0, shared: bool = False) -> None:
+        """Takes the lock and writes who holds it. Raises WrongState, naming the holder, if another does;
+        `shared` ones are not in each other's way."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Not inherited by child processes: Python opens files close-on-exec (PEP 446).
         file = self.path.open("a+", encoding="utf-8")
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:

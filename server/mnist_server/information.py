@@ -14,13 +14,16 @@ from mnist_server.registry import ModelRegistry
 class InformationServicer(server_pb2_grpc.ServerServiceServicer):
     """Answers `mnist.v1.ServerService`."""
 
-    def __init__(self, registry: ModelRegistry, limits: Limits, *, threads: int, blas_threads: int) -> None:
+    def __init__(
+        self, registry: ModelRegistry, limits: Limits, *, threads: int, blas_threads: int, workers: int
+    ) -> None:
         self._registry = registry
         self._info = pb.ServerInfo(
             version=__version__,
             start_time=now(),
             limits=limits.to_message(),
             threads=threads,
+            workers=workers,
             environment=environment(blas_threads),
         )
 

@@ -1,4 +1,4 @@
-"""Serving: one gRPC server with every service on it, from its first answer to a clean stop."""
+"""Serving: a gRPC server with every service on it, from its first answer to a clean stop."""
 
 import logging
 import threading
@@ -20,6 +20,7 @@ from mnist_proto.v1 import (
 from mnist_server.accounting import Unserved
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.environment import limit_threads
+from mnist_server.errors import NotFound, ServerError
 from mnist_server.evaluation import EvaluationServicer
 from mnist_server.feed import Feed
 from mnist_server.health import HealthServicer
@@ -32,6 +33,7 @@ from mnist_server.prediction import PredictionServicer
 from mnist_server.registry import ModelRegistry
 from mnist_server.rpc import Calls, bind
 from mnist_server.scheduler import Scheduler
+from mnist_server.slots import Slots
 from mnist_server.training import TrainingServicer
 
 log = logging.getLogger(__name__)
@@ -41,37 +43,44 @@ BLAS_THREADS = 1
 STOP_SECONDS = 2.0
 # Calls at a time, each with a thread; one more is RESOURCE_EXHAUSTED.
 _MAX_CALLS = 1024
+# Models whose default a worker loads before it answers; others are loaded when they are first asked for.
+_MODELS_LOADED = 100
 _MIN_PING_MILLISECONDS = 10_000
 _PING_MILLISECONDS = 30_000
 
 
-class Server:
-    """A model server on one port and one data directory."""
+class Worker:
+    """Every service on one port, beside other workers of the server or alone."""
 
     def __init__(
         self,
         directory: DataDirectory,
         host: str,
         port: int,
+        slots: Slots | None = None,
+        index: int = 0,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """Takes the directory and the port. Raises WrongState if another server has either, OSError if the
-        directory cannot be written to."""
+        """Loads the models and takes the port. With slots, of which it has the one of `index`, it shares the
+        port with the server's other workers.
+
+        Raises WrongState or Corrupt for a database that cannot be used, OSError if the port is taken.
+        """
         limits = limits or Limits()
+        self._slot = None
+        if slots is not None:
+            self._slot = slots.all[index]
+            self._slot.enter()
+            metrics = metrics or Metrics(self._slot.counters, slots.counters)
         metrics = metrics or Metrics()
         if ":" in host:  # IPv6
             host = f"[{host.strip('[]')}]"
-        directory.create()
-        self._lock = Lock(directory.root / "lock")
-        self._lock.acquire({"address": f"{host}:{port}"})
         database = directory.database()
-        directory.remove_strays(database)
         limit_threads(BLAS_THREADS)
         jobs = Jobs(database)
         registry = ModelRegistry(database, directory.models)
         self._feed = Feed(directory, database, registry.refresh)
-        self._scheduler = Scheduler(directory, database)
         calls = Calls(UNARY_THREADS, limits.max_streams)
         self._threads = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="call")
         self._grpc = grpc.server(
@@ -80,8 +89,8 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", limits.max_message_bytes),
                 ("grpc.max_send_message_length", limits.max_message_bytes),
-                # A second server on the port is to fail, not to share it.
-                ("grpc.so_reuseport", 0),
+                # A server of its own is to fail where there is another on the port, not to share it.
+                ("grpc.so_reuseport", int(slots is not None)),
                 # Clients may ping an idle connection this often without being cut off.
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_MILLISECONDS),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -97,7 +106,13 @@ class Server:
             (model_pb2.DESCRIPTOR, ModelServicer(registry)),
             (
                 server_pb2.DESCRIPTOR,
-                InformationServicer(registry, limits, threads=UNARY_THREADS, blas_threads=BLAS_THREADS),
+                InformationServicer(
+                    registry,
+                    limits,
+                    threads=UNARY_THREADS,
+                    blas_threads=BLAS_THREADS,
+                    workers=1 if slots is None else len(slots.all),
+                ),
             ),
         ]
         # Any: these descriptors are typed as protobuf's C classes, ours as its Python ones.
@@ -117,37 +132,98 @@ class Server:
                 Unserved(metrics),
             )
         )
+        # Before the port, which hands out connections from then on.
+        load_defaults(registry)
         try:
             self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
-            self._lock.release()
             raise OSError(
                 f"{host}:{port} cannot be listened on: it is in use, or not this machine's"
             ) from None
         self.address = f"{host}:{self.port}"
+        self._stopped: threading.Event | None = None
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._feed.start()
+        self._grpc.start()
+        self._health.serve()
+
+    def drain(self) -> None:
+        """Says that it ends, ends watches with where to go on, and takes no call any more."""
+        self._health.drain()
+        self._feed.drain()
+        self._stopped = self._grpc.stop(STOP_SECONDS)
+        if self._slot is not None:
+            self._slot.leave()
+
+    def stop(self) -> None:
+        """Drains, and finishes calls."""
+        if self._stopped is None:
+            self.drain()
+        assert self._stopped is not None
+        self._stopped.wait(STOP_SECONDS + 1)
+        self._feed.stop()
+        # Calls have ended, but what they clean up is still in the directory. None is waited for for ever.
+        ending = threading.Thread(target=self._threads.shutdown, name="ending", daemon=True)
+        ending.start()
+        ending.join(STOP_SECONDS)
+
+
+class Server(Worker):
+    """A whole model server in this one process, for tests and for programs that hold one.
+
+    What `mnist-server serve` shares out between the top process and its workers (supervisor.py) is here
+    together: the lock on the data directory, the port, one worker and the scheduler of trainers.
+    """
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        host: str,
+        port: int,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Takes the directory and the port. Raises WrongState if another server has either, OSError if the
+        directory cannot be written to."""
+        directory.create()
+        self._lock = Lock(directory.lock)
+        self._lock.acquire({"address": f"{host}:{port}"})
+        try:
+            database = directory.database()
+            directory.remove_strays(database)
+            super().__init__(directory, host, port, limits=limits, metrics=metrics)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._scheduler = Scheduler(directory, database)
         self._lock.describe({"address": self.address})
 
     def start(self) -> None:
         """Begins to answer, and to train what waits."""
-        self._feed.start()
+        super().start()
         self._scheduler.start()
-        self._grpc.start()
-        self._health.serve()
         log.info("serving", extra={"address": self.address})
 
     def stop(self) -> None:
         """Drains: says so, ends watches with where to go on, finishes calls, writes a checkpoint."""
         began = time.monotonic()
         log.info("draining")
-        self._health.drain()
-        self._feed.drain()
-        stopped = self._grpc.stop(STOP_SECONDS)
+        self.drain()
         self._scheduler.stop()
-        stopped.wait(STOP_SECONDS + 1)
-        self._feed.stop()
-        # Calls have ended, but what they clean up is still in the directory. None is waited for for ever.
-        ending = threading.Thread(target=self._threads.shutdown, name="ending", daemon=True)
-        ending.start()
-        ending.join(STOP_SECONDS)
+        super().stop()
         self._lock.release()
         log.info("stopped", extra={"seconds": round(time.monotonic() - began, 3)})
+
+
+def load_defaults(registry: ModelRegistry) -> None:
+    """Loads what requests will most likely ask for: the default of each model, as far as there is room."""
+    models, _ = registry.page(_MODELS_LOADED, "")
+    for name in ["", *(model.name for model in models)]:
+        try:
+            registry.load(name, field="model")
+        except NotFound:  # no model of this name, or none that is its default
+            pass
+        except ServerError as error:  # whoever asks for it will hear of it
+            log.warning("a model cannot be loaded", extra={"model": name, "error": str(error)})

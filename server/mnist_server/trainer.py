@@ -5,12 +5,10 @@ epochs that the history already tells of are computed again in silence, and must
 """
 
 import copy
-import ctypes
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -38,6 +36,7 @@ from mnist_server.environment import differences, environment, limit_threads
 from mnist_server.errors import ServerError, WrongState
 from mnist_server.jobs import ENDED, Jobs, append, now
 from mnist_server.logs import configure_logging
+from mnist_server.parent import end_with_parent
 from mnist_server.progress import ProgressWriter
 from mnist_server.registry import add_version
 
@@ -48,7 +47,6 @@ CHECKPOINT_SECONDS = 5.0
 CHECKPOINTS_KEPT = 2
 NICENESS = 10
 EXIT_STOPPED = 3
-_PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
@@ -226,21 +224,9 @@ def _provenance(job: str, resolved: pb.ResolvedConfig) -> dict[str, str]:
     }
 
 
-def _end_with_parent() -> None:
-    """Ends this process at once when the server is gone, however it went."""
-
-    def wait_for_the_end() -> None:
-        os.read(0, 1)  # returns when the pipe closes; unlike sys.stdin it holds no lock at exit
-        os._exit(1)
-
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
-    if sys.platform == "linux":  # besides: it works even while a long computation holds the interpreter
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main(root: str, name: str) -> int:
     """Runs the job `name` of the data directory `root`. Returns the exit status."""
-    _end_with_parent()
+    end_with_parent()
     os.nice(NICENESS)
     configure_logging()
     directory = DataDirectory(Path(root))

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import shutil
-import threading
 from collections.abc import Iterator
 
 import grpc
@@ -40,8 +39,6 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._jobs = jobs
         self._feed = feed
         self._limits = limits
-        # Nobody may find a data set there that is about to be removed again.
-        self._accepting = threading.Lock()
 
     def Train(
         self, request_iterator: Iterator[pb.TrainRequest], context: grpc.ServicerContext
@@ -149,7 +146,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             width=upload.width,
             limits=self._limits,
         )
-        with self._accepting:
+        with self._directory.accepting():
             is_new = upload.finish()
             try:
                 check_wanted(context)  # until here, whoever breaks off leaves nothing behind

@@ -32,10 +32,13 @@ class ServerInfo(google.protobuf.message.Message):
     THREADS_FIELD_NUMBER: builtins.int
     ENVIRONMENT_FIELD_NUMBER: builtins.int
     MODELS_LOADED_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Version of the server."""
     threads: builtins.int
-    """Threads that answer unary calls."""
+    """Threads of each worker that answer unary calls."""
+    workers: builtins.int
+    """Processes that answer, each of its own connections; at least 1."""
     @property
     def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it began to answer."""
@@ -50,7 +53,7 @@ class ServerInfo(google.protobuf.message.Message):
 
     @property
     def models_loaded(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The versions in memory, models/{m}/versions/{n}, at most 1,000."""
+        """The versions in the memory of the worker that answers, models/{m}/versions/{n}, at most 1,000."""
 
     def __init__(
         self,
@@ -61,9 +64,10 @@ class ServerInfo(google.protobuf.message.Message):
         threads: builtins.int = ...,
         environment: mnist_proto.v1.training_pb2.Environment | None = ...,
         models_loaded: collections.abc.Iterable[builtins.str] | None = ...,
+        workers: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["environment", b"environment", "limits", b"limits", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["environment", b"environment", "limits", b"limits", "models_loaded", b"models_loaded", "start_time", b"start_time", "threads", b"threads", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["environment", b"environment", "limits", b"limits", "models_loaded", b"models_loaded", "start_time", b"start_time", "threads", b"threads", "version", b"version", "workers", b"workers"]) -> None: ...
 
 Global___ServerInfo: typing_extensions.TypeAlias = ServerInfo
 
