@@ -12,7 +12,6 @@ bytes, each of which is read and written whole:
 
 import mmap
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -85,8 +84,7 @@ class Slots:
 
 
 def _memory() -> int:
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):
         return os.memfd_create("mnist-server")
-    else:
-        with tempfile.TemporaryFile() as file:  # without a name already
-            return os.dup(file.fileno())
+    with tempfile.TemporaryFile() as file:  # without a name already
+        return os.dup(file.fileno())

@@ -287,6 +287,8 @@ class TestRefusing:
             (["--port", "65536"], ("'--port'", "65536", "0<=x<=65535")),
             (["--port", "x"], ("'--port'", "'x'")),
             (["--data-dir", __file__], ("'--data-dir'", __file__)),
+            (["--workers", "0"], ("'--workers'", "0", "1<=x<=256")),
+            (["--workers", "many"], ("'--workers'", "'many'")),
             (["--nonsense"], ("--nonsense",)),
         ],
     )
