@@ -48,9 +48,9 @@ _SERVICE_CONFIG = {
         }
     ],
     # A failure takes a token and a success gives a tenth of one back: below half of them nothing is retried,
-    # so that a server in trouble is not called four times as often. One worker of a server that dies takes all
-    # its calls along at the same moment, and they are to be retried: as many as a busy program has.
-    "retryThrottling": {"maxTokens": 400, "tokenRatio": 0.1},
+    # so that a server in trouble is not called four times as often. A worker that dies takes all its calls
+    # along at one moment, and each is to be retried: up to a hundred of them.
+    "retryThrottling": {"maxTokens": 200, "tokenRatio": 0.1},
 }
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -150,9 +151,13 @@ def test_a_call_that_failed_otherwise_is_not_made_again(serve: Serve) -> None:
 def test_a_server_that_is_in_trouble_is_called_less(serve: Serve) -> None:
     behave, attempts = failing(grpc.StatusCode.UNAVAILABLE, 1000)
     with Client(serve(GetModel=behave)) as client:
-        for _ in range(10):
+
+        def fail(_: int) -> None:
             with pytest.raises(Unavailable):
                 client.model("m")
+
+        with ThreadPoolExecutor(26) as pool:
+            list(pool.map(fail, range(26)))
         before = len(attempts)
         with pytest.raises(Unavailable):
             client.model("m")
