@@ -40,20 +40,33 @@ def main() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where everything durable lies: jobs, models, data sets. Made if it is not there.",
 )
-def serve(host: str, port: int, data_dir: Path) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Port of the page for Prometheus, http://METRICS_HOST:PORT/metrics; 0 picks one, which the log says."
+    " Without it there is none.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of that page. It names jobs and models to whoever reaches it.",
+)
+def serve(host: str, port: int, data_dir: Path, metrics_port: int | None, metrics_host: str) -> None:
     """Answer until SIGTERM or Ctrl-C, then drain and exit 0; a second signal stops at once.
 
     Prints one line, `Serving on HOST:PORT`, once it answers.
 
     \b
     Example:
-      mnist-server serve --port 50051 --data-dir ./mnist-data
+      mnist-server serve --port 50051 --data-dir ./mnist-data --metrics-port 9100
     """
     # Read by OpenBLAS when NumPy is loaded: one thread a product leaves the cores to the requests.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from mnist_server.data_directory import DataDirectory  # imported here: `--help` needs no NumPy or gRPC
     from mnist_server.errors import ServerError, WrongState
     from mnist_server.logs import configure_logging
+    from mnist_server.metrics import SLOT_BYTES, Metrics
     from mnist_server.serving import Server
 
     configure_logging()
@@ -70,14 +83,24 @@ def serve(host: str, port: int, data_dir: Path) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
+    slot = bytearray(SLOT_BYTES)
+    directory = DataDirectory(data_dir.resolve())
+    page = None
     try:
-        server = Server(DataDirectory(data_dir.resolve()), host, port)
+        server = Server(directory, host, port, metrics=Metrics(slot))
+        if metrics_port is not None:
+            from mnist_server.exposition import Exposition
+            from mnist_server.metrics_page import MetricsPage
+
+            page = MetricsPage(metrics_host, metrics_port, Exposition([slot], directory.database()).render)
     except (ServerError, OSError, sqlite3.Error) as error:
         click.echo(f"mnist-server: {error}", err=True)
         sys.exit(EXIT_CONDITION if isinstance(error, WrongState) else EXIT_UNEXPECTED)
     if not _is_loopback(host):
         log.warning("listening beyond this machine without TLS: anyone who reaches it may use it")
     server.start()
+    if page is not None:
+        page.start()
     # Whoever started it may have closed the pipe that this line goes to; that is no reason to stop.
     with contextlib.suppress(BrokenPipeError):
         click.echo(f"Serving on {server.address}")

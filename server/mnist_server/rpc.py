@@ -17,8 +17,10 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from mnist_server.accounting import counted, counted_stream
 from mnist_server.errors import InvalidRequest, LimitReached
 from mnist_server.limits import SILENCE_SECONDS
+from mnist_server.metrics import Metrics
 from mnist_server.status import abort
 
 log = logging.getLogger(__name__)
@@ -63,15 +65,23 @@ class Calls:
                 self._open -= 1
 
 
-def bind(service: ServiceDescriptor, servicer: object, calls: Calls) -> grpc.GenericRpcHandler:
+def bind(
+    service: ServiceDescriptor, servicer: object, calls: Calls, metrics: Metrics
+) -> grpc.GenericRpcHandler:
     """Returns the handlers of a service whose methods are those of `servicer`, by name."""
     return grpc.method_handlers_generic_handler(
         service.full_name,
-        {method.name: _handler(method, getattr(servicer, method.name), calls) for method in service.methods},
+        {
+            method.name: _handler(method, getattr(servicer, method.name), calls, metrics)
+            for method in service.methods
+        },
     )
 
 
-def _handler(method: MethodDescriptor, behavior: Behavior, calls: Calls) -> "grpc.RpcMethodHandler[Any, Any]":
+def _handler(
+    method: MethodDescriptor, behavior: Behavior, calls: Calls, metrics: Metrics
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    name = f"/{method.containing_service.full_name}/{method.name}"
     parse = _parser(method)
     request, response = method.client_streaming, method.server_streaming
     if not request and not response:
@@ -88,7 +98,9 @@ def _handler(method: MethodDescriptor, behavior: Behavior, calls: Calls) -> "grp
                     return None
                 return answer
 
-        return grpc.unary_unary_rpc_method_handler(unary, response_serializer=_serialize)
+        return grpc.unary_unary_rpc_method_handler(
+            counted(metrics, name, unary), response_serializer=_serialize
+        )
 
     def messages(data: Iterator[bytes]) -> Iterator[Message]:
         yield from map(parse, data)
@@ -120,7 +132,7 @@ def _handler(method: MethodDescriptor, behavior: Behavior, calls: Calls) -> "grp
             return None
         return answer
 
-    inner = streaming if response else collecting
+    inner = counted_stream(metrics, name, streaming) if response else counted(metrics, name, collecting)
     make = {
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,

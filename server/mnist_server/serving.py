@@ -17,6 +17,7 @@ from mnist_proto.v1 import (
     server_pb2,
     training_pb2,
 )
+from mnist_server.accounting import Unserved
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.environment import limit_threads
 from mnist_server.evaluation import EvaluationServicer
@@ -25,6 +26,7 @@ from mnist_server.health import HealthServicer
 from mnist_server.information import InformationServicer
 from mnist_server.jobs import Jobs
 from mnist_server.limits import Limits
+from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
 from mnist_server.prediction import PredictionServicer
 from mnist_server.registry import ModelRegistry
@@ -46,10 +48,18 @@ _PING_MILLISECONDS = 30_000
 class Server:
     """A model server on one port and one data directory."""
 
-    def __init__(self, directory: DataDirectory, host: str, port: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        directory: DataDirectory,
+        host: str,
+        port: int,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         """Takes the directory and the port. Raises WrongState if another server has either, OSError if the
         directory cannot be written to."""
         limits = limits or Limits()
+        metrics = metrics or Metrics()
         if ":" in host:  # IPv6
             host = f"[{host.strip('[]')}]"
         directory.create()
@@ -101,9 +111,10 @@ class Server:
         self._health = HealthServicer(names)
         self._grpc.add_generic_rpc_handlers(
             (
-                *(bind(service, servicer, calls) for service, servicer in bound),
+                *(bind(service, servicer, calls, metrics) for service, servicer in bound),
                 # With turns and streams of its own: a server that is busy is well.
-                bind(judged, self._health, Calls(UNARY_THREADS, limits.max_streams)),
+                bind(judged, self._health, Calls(UNARY_THREADS, limits.max_streams), metrics),
+                Unserved(metrics),
             )
         )
         try:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,44 @@ class TestRefusing:
         command = [COMMAND, "serve", "--help"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
         assert "Example:" in result.stdout
+
+
+def metrics(served: Served) -> str:
+    """Waits for the page of metrics, whose port the log tells, and returns it."""
+    deadline = time.monotonic() + TIMEOUT
+    while not (urls := [entry["url"] for entry in served.logged() if "url" in entry]):
+        assert time.monotonic() < deadline, "there is no page"
+        time.sleep(0.02)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(urls[0], timeout=TIMEOUT) as answer:
+        page: str = answer.read().decode()
+    return page
+
+
+class TestMetrics:
+    def test_calls_are_on_the_page(self, serve: Serve) -> None:
+        served = serve("--metrics-port", "0")
+        with served.channel() as channel:
+            for _ in range(3):
+                ServerServiceStub(channel).GetServerInfo(server_pb2.GetServerInfoRequest(), timeout=TIMEOUT)
+        labels = 'grpc_method="GetServerInfo",grpc_service="mnist.v1.ServerService",grpc_type="unary"'
+        page = metrics(served)
+        assert f'grpc_server_handled_total{{grpc_code="OK",{labels}}} 3.0\n' in page
+        assert "mnist_database_up 1.0\n" in page
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(GRACE) == 0
+
+    def test_there_is_none_unless_it_is_asked_for(self, serve: Serve) -> None:
+        served = serve()
+        served.address()
+        assert not [entry for entry in served.logged() if "url" in entry]
+
+    def test_a_port_that_is_in_use_is_named(self, serve: Serve) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            served = serve("--metrics-port", str(port))
+            assert served.process.wait(TIMEOUT) == 1
+        assert f"metrics: 127.0.0.1:{port} cannot be listened on" in served.log.read_text()
 
 
 class TestDraining:

@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 from mnist_core import InvalidValue
 from mnist_proto.v1 import evaluation_pb2, evaluation_pb2_grpc, training_pb2, training_pb2_grpc
 from mnist_server import rpc as rpc_module
+from mnist_server.metrics import Metrics
 from mnist_server.rpc import Calls, Silence, bind
 from mnist_server.status import DOMAIN
 
@@ -120,7 +121,7 @@ def wire(servicer: Servicer, calls: Calls, pool: ThreadPoolExecutor) -> Iterator
         training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
         evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"],
     )
-    server.add_generic_rpc_handlers(tuple(bind(service, servicer, calls) for service in services))
+    server.add_generic_rpc_handlers(tuple(bind(service, servicer, calls, Metrics()) for service in services))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -468,7 +469,7 @@ def test_a_call_whose_caller_has_given_up_waiting_is_not_answered(
 
 def test_a_service_is_bound_with_all_its_methods_or_not_at_all(calls: Calls) -> None:
     with pytest.raises(AttributeError, match="Evaluate"):
-        bind(evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"], object(), calls)
+        bind(evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"], object(), calls, Metrics())
 
 
 class Context:
