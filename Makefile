@@ -11,7 +11,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check-proto proto format picture clean \
-	bench-classic bench-streams bench-training bench-training-quick
+	bench-classic bench-streams bench-metrics bench-training bench-training-quick
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ bench-classic: setup ## the classic run with five seeds; needs MNIST_DATA (some 
 
 bench-streams: setup ## how long Predict takes while a hundred watch a training; needs MNIST (a minute)
 	$(BIN)/python benchmarks/streams.py
+
+bench-metrics: setup ## what counting costs a request, in processor time (two minutes)
+	$(BIN)/python benchmarks/metrics_cost.py
 
 bench-training: setup .venv-peers/made ## training against peers; needs MNIST and gcc (ten minutes)
 	$(BIN)/python -m benchmarks.training

@@ -35,8 +35,8 @@ def counted(
             answer = behavior(data, context)
             code = _OK
             return answer
-        finally:
-            metrics.finished(method, _code(context, code), perf_counter_ns() - began)
+        finally:  # an answer that nobody waits for any more was given all the same
+            metrics.finished(method, _code(context, code, done=code == _OK), perf_counter_ns() - began)
 
     return handler
 
@@ -54,17 +54,17 @@ def counted_stream(
             yield from behavior(data, context)
             code = _OK
         finally:  # also when grpcio drops the generator, since nobody listens any more
-            metrics.finished(method, _code(context, code), perf_counter_ns() - began)
+            metrics.finished(method, _code(context, code, done=False), perf_counter_ns() - began)
 
     return handler
 
 
-def _code(context: Any, code: int) -> int:  # a grpc.ServicerContext, whose types lack code()
-    """What the caller gets: what was set, or what happened to the call, or else `code`."""
+def _code(context: Any, code: int, *, done: bool) -> int:  # a ServicerContext, whose types lack code()
+    """What the caller gets: what was set, or what happened to a call that is not `done`, or else `code`."""
     said = context.code()
     if said is not None:
         return int(said.value[0])
-    if context.is_active():
+    if done or context.is_active():
         return code
     return _CANCELLED if context.time_remaining() > 0 else _DEADLINE_EXCEEDED
 

@@ -119,8 +119,7 @@ def test_the_calls_of_all_workers_are_on_one_page(exposition: Exposition, worker
 
 def test_batches_and_model_versions_are_on_it(exposition: Exposition, workers: list[Metrics]) -> None:
     for worker in workers:
-        worker.batch(3, 30, "models/mnist/versions/2", 500 * MICROSECOND)
-        worker.inference("models/mnist/versions/2", True, 30, 1_500_000 * MICROSECOND, requests=3)
+        worker.forward("models/mnist/versions/2", 3, 30, 500_000 * MICROSECOND)
         worker.inference("models/mnist/versions/2", False, 1, 1)
     page = read(exposition)
     on = {"model": "mnist", "version": "2"}

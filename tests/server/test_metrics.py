@@ -112,7 +112,7 @@ def test_a_method_that_is_not_served_is_another(metrics: Metrics) -> None:
 
 def test_batches_are_counted_by_requests_and_by_images(metrics: Metrics) -> None:
     metrics.batch(1, 1)
-    metrics.batch(64, 100, MODEL, 5000)
+    metrics.forward(MODEL, 64, 100, 5000)
     metrics.batch(1000, 100_000)
     counts = metrics.read()
     requests, images = counts.batch_requests, counts.batch_images
@@ -125,13 +125,14 @@ def test_batches_are_counted_by_requests_and_by_images(metrics: Metrics) -> None
 def test_a_model_version_has_successes_failures_images_and_times(metrics: Metrics) -> None:
     before = time.time_ns()
     metrics.inference(MODEL, True, 100, 2000)
-    metrics.inference(MODEL, True, 8, 500, requests=8)
+    metrics.forward(MODEL, 8, 8, 500)
     metrics.inference(MODEL, False, 7, 300)
     metrics.inference("models/other-one/versions/12", False, 1, 10)
     models = metrics.read().models
     assert list(models) == [MODEL, "models/other-one/versions/12"]
     model = models[MODEL]
-    assert (model.successes, model.success_time, model.images) == (9, 2500, 108)
+    assert (model.successes, model.success_time, model.images) == (9, 2000 + 8 * 500, 108)
+    assert (model.passes, model.pass_time) == (1, 500)
     assert (model.failures, model.failure_time) == (1, 300)
     assert before <= model.last <= time.time_ns()
     assert models["models/other-one/versions/12"].last == 0
@@ -153,7 +154,7 @@ def test_the_longest_name_of_a_version_is_kept_whole_and_a_longer_one_is_another
     longest = f"models/{'m' * 63}/versions/{2**63 - 1}"
     metrics.inference(longest, True, 1, 1)
     metrics.inference("models/" + "m" * 200, True, 1, 1)
-    metrics.batch(1, 1, longest, 1)
+    metrics.forward(longest, 1, 1, 1)
     assert list(metrics.read().models) == [longest, OTHER_MODEL]
 
 
@@ -164,7 +165,8 @@ def test_threads_lose_no_count(metrics: Metrics, restless: None) -> None:
     def count() -> None:
         for _ in range(times):
             metrics.started(PREDICT)
-            metrics.batch(2, 4, MODEL, 3)
+            metrics.batch(2, 4)
+            metrics.forward(MODEL, 2, 4, 3)
             metrics.inference(MODEL, True, 1, 7)
             metrics.finished(PREDICT, OK, 11)
         done.append(1)
@@ -179,8 +181,8 @@ def test_threads_lose_no_count(metrics: Metrics, restless: None) -> None:
     predict, model = counts.methods[PREDICT], counts.models[MODEL]
     assert (predict.started, predict.codes[OK], predict.in_flight) == (total, total, 0)
     assert (predict.latency.buckets[0], predict.latency.sum) == (total, 11 * total)
-    assert (counts.batch_requests.sum, counts.batch_images.sum) == (2 * total, 4 * total)
-    assert (model.successes, model.images, model.success_time) == (total, total, 7 * total)
+    assert (counts.batch_requests.sum, counts.batch_images.sum) == (4 * total, 8 * total)
+    assert (model.successes, model.images, model.success_time) == (3 * total, 5 * total, 13 * total)
     assert (model.passes, model.pass_time) == (total, 3 * total)
 
 
@@ -235,8 +237,8 @@ metrics = Metrics(mmap.mmap(int(sys.argv[1]), SLOT_BYTES))
 print("counting", flush=True)
 while True:
     metrics.started({PREDICT!r})
-    metrics.batch(3, 5, {MODEL!r}, 9)
-    metrics.inference({MODEL!r}, True, 5, 8)
+    metrics.forward({MODEL!r}, 3, 5, 9)
+    metrics.inference({MODEL!r}, False, 5, 8)
     metrics.finished({PREDICT!r}, 0, 123_456)
 """
 
