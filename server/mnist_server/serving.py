@@ -17,6 +17,7 @@ from mnist_proto.v1 import (
     server_pb2,
     training_pb2,
 )
+from mnist_server import hotpath
 from mnist_server.accounting import Unserved
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.environment import limit_threads
@@ -28,7 +29,7 @@ from mnist_server.jobs import Jobs
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
-from mnist_server.prediction import PredictionServicer
+from mnist_server.prediction import PREDICT, PredictionServicer
 from mnist_server.registry import ModelRegistry
 from mnist_server.rpc import Calls, bind
 from mnist_server.scheduler import Scheduler
@@ -55,6 +56,8 @@ class Server:
         port: int,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        *,
+        fast_path: bool = True,
     ) -> None:
         """Takes the directory and the port. Raises WrongState if another server has either, OSError if the
         directory cannot be written to."""
@@ -90,9 +93,11 @@ class Server:
                 ("grpc.keepalive_timeout_ms", _PING_MILLISECONDS),
             ],
         )
+        prediction = PredictionServicer(registry, limits, calls)
+        hot = {PREDICT: prediction.predict}
         services = [
             (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, self._feed, limits)),
-            (prediction_pb2.DESCRIPTOR, PredictionServicer(registry, limits, calls)),
+            (prediction_pb2.DESCRIPTOR, prediction),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
             (model_pb2.DESCRIPTOR, ModelServicer(registry)),
             (
@@ -111,12 +116,13 @@ class Server:
         self._health = HealthServicer(names)
         self._grpc.add_generic_rpc_handlers(
             (
-                *(bind(service, servicer, calls, metrics) for service, servicer in bound),
+                *(bind(service, servicer, calls, metrics, hot) for service, servicer in bound),
                 # With turns and streams of its own: a server that is busy is well.
                 bind(judged, self._health, Calls(UNARY_THREADS, limits.max_streams), metrics),
                 Unserved(metrics),
             )
         )
+        self._fast = hotpath.prepare(self._grpc, hot, metrics) if fast_path else None
         try:
             self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
@@ -132,6 +138,8 @@ class Server:
         self._feed.start()
         self._scheduler.start()
         self._grpc.start()
+        if self._fast is not None:
+            self._fast.engage()
         self._health.serve()
         log.info("serving", extra={"address": self.address})
 
