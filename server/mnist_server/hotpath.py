@@ -80,7 +80,9 @@ class HotPath:
         self.metadata = cygrpc.SendInitialMetadataOperation
         self.message = cygrpc.SendMessageOperation
         self.status = cygrpc.SendStatusFromServerOperation
-        self._slots = [_Slot(self, path, methods[path], handlers[path]) for path in methods for _ in range(_SLOTS)]
+        self._slots = [
+            _Slot(self, path, methods[path], handlers[path]) for path in methods for _ in range(_SLOTS)
+        ]
         self._waiting: list[tuple[_Call, bytes]] = []
         self._marked = False
         for path in methods:
@@ -198,7 +200,9 @@ class _Call:
         """The tag of the receive of its message."""
         try:
             data = event.batch_operations[0].message()
-            if data is None:  # cancelled, or over the limit, which the core has answered, or without a message
+            if (
+                data is None
+            ):  # cancelled, or over the limit, which the core has answered, or without a message
                 self.refuse(grpc.StatusCode.UNIMPLEMENTED, f"{self.slot.path} takes exactly one message")
             elif len(data) > _LARGE:
                 self.later(data)
@@ -244,7 +248,9 @@ class _Call:
         handler = self.slot.handler
         try:
             answer = handler.unary_unary(data, self)
-            self.answer(answer if handler.response_serializer is None else handler.response_serializer(answer))
+            self.answer(
+                answer if handler.response_serializer is None else handler.response_serializer(answer)
+            )
         except _Refusal as refusal:
             self.refuse(refusal.status.code, refusal.status.details, refusal.status.trailing_metadata)
         except grpc.RpcError:  # the caller is gone
@@ -304,7 +310,9 @@ def _check() -> None:
 
     def hot(messages: Sequence[bytes]) -> list[bytes | Exception]:
         threads.update(dict.fromkeys(messages, threading.get_ident()))
-        return [{b"later": LATER, b"wrong": InvalidRequest("a", "b", "c")}.get(data, data) for data in messages]
+        return [
+            {b"later": LATER, b"wrong": InvalidRequest("a", "b", "c")}.get(data, data) for data in messages
+        ]
 
     def ordinary(data: bytes, context: Any) -> bytes:
         return data + (b"!" if context.is_active() else b"?")
