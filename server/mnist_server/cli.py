@@ -52,7 +52,18 @@ def main() -> None:
     show_default=True,
     help="Address of that page. It names jobs and models to whoever reaches it.",
 )
-def serve(host: str, port: int, data_dir: Path, metrics_port: int | None, metrics_host: str) -> None:
+@click.option(
+    "--fast-path/--no-fast-path",
+    default=True,
+    show_default=True,
+    envvar="MNIST_FAST_PATH",
+    show_envvar=True,
+    help="Answer predictions that are ready together with one forward pass, in gRPC's own thread. Without it"
+    " each is a call as any other: three to four times the work when many ask at once.",
+)
+def serve(
+    host: str, port: int, data_dir: Path, metrics_port: int | None, metrics_host: str, fast_path: bool
+) -> None:
     """Answer until SIGTERM or Ctrl-C, then drain and exit 0; a second signal stops at once.
 
     Prints one line, `Serving on HOST:PORT`, once it answers.
@@ -87,7 +98,7 @@ def serve(host: str, port: int, data_dir: Path, metrics_port: int | None, metric
     directory = DataDirectory(data_dir.resolve())
     page = None
     try:
-        server = Server(directory, host, port, metrics=Metrics(slot))
+        server = Server(directory, host, port, metrics=Metrics(slot), fast_path=fast_path)
         if metrics_port is not None:
             from mnist_server.exposition import Exposition
             from mnist_server.metrics_page import MetricsPage

@@ -2,14 +2,14 @@
 
 The only module that uses private names of grpcio. How it works:
 
-1. `grpc.server()` runs one thread over one completion queue, and dispatches every event that it did not ask for
-   itself as `state, callbacks = event.tag(event)`. So a tag may be a function of ours: it is called there.
+1. `grpc.server()` runs one thread over one completion queue, and dispatches every event that it did not ask
+   for itself as `state, callbacks = event.tag(event)`. So a tag may be a function of ours: it is called there.
 2. Before the server starts, each hot method is registered with gRPC's core, which then keeps its calls for
    those who ask for them by name: us. Some `_Slot`s ask, always; one that got a call asks for the next.
 3. A call's message is received and put on a list. The first on an empty list starts a batch of no operations,
-   which is complete at once, but behind every event that is already queued. When that one comes round, all
-   that were ready have been gathered: one call of the hot method, and one batch of operations answers each
-   call. Nobody waits for company, or on a timer.
+   which is complete at once, but behind every event that is already queued. When it comes round, all that were
+   ready have been gathered: the hot method is called once, and one batch of operations answers each call.
+   Nobody waits for company, or for a timer.
 4. What the hot method leaves for Later goes to the server's pool, to the method's ordinary handler.
 5. Calls are kept in the server's own book of them (`rpc_states`), so that `stop(grace)` waits for them.
 
@@ -18,17 +18,20 @@ tries all of it on a private server first; where anything differs, the public pa
 An exception in a tag would end the serving thread, so none leaves one.
 """
 
+import importlib
 import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter_ns
 from typing import Any
 
 import grpc
 from grpc_status import rpc_status
 
 from mnist_server.errors import InvalidRequest
+from mnist_server.metrics import Metrics
 from mnist_server.rpc import LATER, HotMethod, Later
 from mnist_server.status import to_status
 
@@ -44,7 +47,7 @@ _CHECK_SECONDS = 5.0
 _NOTHING: tuple[None, tuple[()]] = (None, ())  # what a tag returns that ends no call
 
 
-def prepare(server: grpc.Server, methods: Mapping[str, HotMethod]) -> "HotPath | None":
+def prepare(server: grpc.Server, methods: Mapping[str, HotMethod], metrics: Metrics) -> "HotPath | None":
     """Takes over methods of a server, by path, that has all its handlers and was not started.
 
     Returns what is to `engage` right after its start; None, and one line in the log, if this grpcio or this
@@ -52,7 +55,7 @@ def prepare(server: grpc.Server, methods: Mapping[str, HotMethod]) -> "HotPath |
     """
     try:
         _check()
-        return HotPath(server, methods)
+        return HotPath(server, methods, metrics)
     except Exception as error:
         log.warning("the fast path is not taken: %s: %s", type(error).__name__, error)
         return None
@@ -61,9 +64,10 @@ def prepare(server: grpc.Server, methods: Mapping[str, HotMethod]) -> "HotPath |
 class HotPath:
     """The hot methods of one server. Raises if it is not one that this module understands."""
 
-    def __init__(self, server: grpc.Server, methods: Mapping[str, HotMethod]) -> None:
+    def __init__(self, server: grpc.Server, methods: Mapping[str, HotMethod], metrics: Metrics) -> None:
         from grpc import _server
-        from grpc._cython import cygrpc
+
+        cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
 
         state: Any = server._state  # type: ignore[attr-defined]
         if state.interceptor_pipeline is not None:
@@ -74,6 +78,7 @@ class HotPath:
         if taken := methods.keys() & state.registered_method_handlers.keys():
             raise ValueError(f"{', '.join(taken)} are registered already")
         self.state = state
+        self.metrics = metrics
         self.started = _server._ServerStage.STARTED
         self.receive = cygrpc.ReceiveMessageOperation
         self.close = cygrpc.ReceiveCloseOnServerOperation
@@ -187,14 +192,16 @@ class _Call:
     grpc.ServicerContext as `rpc` uses.
     """
 
-    __slots__ = ("_cancelled", "_pending", "core", "deadline", "slot")
+    __slots__ = ("_began", "_cancelled", "_code", "_pending", "core", "deadline", "slot")
 
     def __init__(self, slot: _Slot, event: Any) -> None:
         self.slot = slot
         self.core = event.call
         self.deadline: float = event.call_details.deadline  # seconds since the epoch
-        self._pending = 1  # batches of operations, until which it has not ended
+        self._pending = 1  # batches of operations that it ends with
         self._cancelled = False
+        self._code: grpc.StatusCode | None = None
+        self._began = perf_counter_ns()
 
     def received(self, event: Any) -> Any:
         """The tag of the receive of its message."""
@@ -217,14 +224,15 @@ class _Call:
         """Sends a message, or the status of an error, and ends the call."""
         if isinstance(answer, bytes):
             paths = self.slot.paths
-            self._send(paths.message(answer, 0), paths.status((), 0, b"", 0))
+            self._send(0, paths.message(answer, 0), paths.status((), 0, b"", 0))
         else:
             status = rpc_status.to_status(to_status(answer))
             self.refuse(status.code, status.details, status.trailing_metadata)
 
     def refuse(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
         """Ends the call with a status."""
-        self._send(self.slot.paths.status(trailing, code.value[0], details.encode(), 0))
+        number = code.value[0]
+        self._send(number, self.slot.paths.status(trailing, number, details.encode(), 0))
 
     def later(self, data: bytes) -> None:
         """Has its message answered by the ordinary handler, in the server's pool."""
@@ -240,8 +248,17 @@ class _Call:
         """Whether somebody waits for the answer."""
         return not self._cancelled and time.time() < self.deadline
 
+    def time_remaining(self) -> float:
+        """Returns the seconds until its deadline."""
+        return max(0.0, self.deadline - time.time())
+
+    def code(self) -> grpc.StatusCode | None:
+        """Returns the status that the handler has given it, if any."""
+        return self._code
+
     def abort_with_status(self, status: Any) -> None:
         """Ends the call with a grpc.Status. Raises, always."""
+        self._code = status.code
         raise _Refusal(status)
 
     def _run(self, data: bytes) -> None:
@@ -258,12 +275,15 @@ class _Call:
         except Exception as error:
             self.answer(error)
 
-    def _send(self, *operations: Any) -> None:
-        paths = self.slot.paths
+    def _send(self, code: int, *operations: Any) -> None:
+        slot, paths = self.slot, self.slot.paths
         first = paths.metadata((), 0)
         try:
-            # Together with these, the core says when the call is over on its side too.
-            every = (first, *operations) if self._pending > 1 else (paths.close(0), first, *operations)
+            if self._pending > 1:
+                every: tuple[Any, ...] = (first, *operations)
+            else:  # together with these, the core says when the call is over on its side too
+                every = (paths.close(0), first, *operations)
+                paths.metrics.observe(slot.path, code, perf_counter_ns() - self._began)
             if self.core.start_server_batch(every, self._ended):
                 raise ValueError("gRPC's core has refused the operations")
         except Exception:
@@ -306,24 +326,23 @@ class _Details(grpc.HandlerCallDetails):
 
 def _check() -> None:
     """Tries what the fast path relies on, on a server of its own. Raises if anything is not as expected."""
-    threads: dict[bytes, int] = {}
+    threads: set[int] = set()
+    special: dict[bytes, Exception] = {b"later": LATER, b"wrong": InvalidRequest("a", "b", "c")}
 
     def hot(messages: Sequence[bytes]) -> list[bytes | Exception]:
-        threads.update(dict.fromkeys(messages, threading.get_ident()))
-        return [
-            {b"later": LATER, b"wrong": InvalidRequest("a", "b", "c")}.get(data, data) for data in messages
-        ]
+        threads.add(threading.get_ident())
+        return [special.get(data, data) for data in messages]
 
     def ordinary(data: bytes, context: Any) -> bytes:
         return data + (b"!" if context.is_active() else b"?")
 
     pool = ThreadPoolExecutor(2)
     server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
-    handler = grpc.unary_unary_rpc_method_handler(ordinary)
+    handler: Any = grpc.unary_unary_rpc_method_handler(ordinary)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("check", {"Hot": handler, "Plain": handler}),)
     )
-    paths = HotPath(server, {"/check/Hot": hot})
+    paths = HotPath(server, {"/check/Hot": hot}, Metrics())
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -337,10 +356,11 @@ def _check() -> None:
             found.append(raw.unary_unary("/check/Plain")(b"plain", timeout=_CHECK_SECONDS))
             if found != [*asked[:-1], b"later!", b"plain!"]:
                 raise RuntimeError(f"unexpected answers {found}")
-            code = call.future(b"wrong", timeout=_CHECK_SECONDS)
-            if rpc_status.from_call(code).code != grpc.StatusCode.INVALID_ARGUMENT.value[0]:
-                raise RuntimeError(f"unexpected status {code}")
-            if len(set(threads.values())) != 1:
+            refused = call.future(b"wrong", timeout=_CHECK_SECONDS)
+            status = rpc_status.from_call(refused)
+            if status is None or status.code != grpc.StatusCode.INVALID_ARGUMENT.value[0]:
+                raise RuntimeError(f"unexpected status {refused.code()}")
+            if len(threads) != 1:
                 raise RuntimeError("hot methods ran in more than one thread")
     finally:
         stopped = server.stop(0.5)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from time import perf_counter_ns
 from typing import NamedTuple
 
 import grpc
@@ -17,6 +18,7 @@ from mnist_proto.v1 import prediction_pb2_grpc
 from mnist_server.errors import InvalidRequest
 from mnist_server.images import read_pixels
 from mnist_server.limits import Limits
+from mnist_server.metrics import Metrics
 from mnist_server.registry import Model, ModelRegistry
 from mnist_server.rpc import LATER, Calls, check_wanted, parser
 from mnist_server.status import to_status
@@ -47,10 +49,11 @@ class _Group(NamedTuple):
 class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     """Answers `mnist.v1.PredictionService`."""
 
-    def __init__(self, registry: ModelRegistry, limits: Limits, calls: Calls) -> None:
+    def __init__(self, registry: ModelRegistry, limits: Limits, calls: Calls, metrics: Metrics) -> None:
         self._registry = registry
         self._limits = limits
         self._calls = calls
+        self._metrics = metrics
         self._parse = parser(_METHODS["Predict"])
 
     def predict(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
@@ -110,10 +113,13 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                 group.requests.append(request)
                 group.pixels.append(pixels)
         for model, places, asked, parts in groups.values():
+            size = model.height * model.width
+            began = perf_counter_ns()
             try:
                 images = pixels_to_array(b"".join(parts), model.height, model.width)
-                size = model.height * model.width
-                encoded = _encode(model, _forward(model, images), [len(part) // size for part in parts])
+                probabilities = forward(model, images)
+                self._metrics.forward(model.name, len(parts), len(images), perf_counter_ns() - began)
+                encoded = _encode(model, probabilities, [len(part) // size for part in parts])
             except Exception as error:
                 for place in places:
                     answers[place] = error
@@ -132,7 +138,10 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             _check_size(images, model, "encoded_images")
         else:
             images = self._pixels(request, model)
-        [answer] = _encode(model, _forward(model, images, lambda: check_wanted(context)), [len(images)])
+        began = perf_counter_ns()
+        probabilities = forward(model, images, lambda: check_wanted(context))
+        self._metrics.forward(model.name, 1, len(images), perf_counter_ns() - began)
+        [answer] = _encode(model, probabilities, [len(images)])
         return answer + _inputs(array_to_pixels(images), model) if request.return_inputs else answer
 
     def _pixels(self, request: pb.PredictRequest, model: Model) -> NDArray[np.uint8]:
@@ -166,7 +175,7 @@ def _check_size(images: NDArray[np.uint8], model: Model, field: str) -> None:
         raise InvalidValue(field, f"{height} x {width}", expected)
 
 
-def _forward(
+def forward(
     model: Model, images: NDArray[np.uint8], before_each: Callable[[], None] | None = None
 ) -> NDArray[np.float32]:
     """Returns the probabilities (B, C) of images (B, H, W), a chunk at a time."""

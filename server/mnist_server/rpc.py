@@ -30,8 +30,8 @@ _SLOW_TURNS = 2
 
 Behavior = Callable[[Any, grpc.ServicerContext], Any]
 
-# A hot method answers many requests at once, as bytes: for each, in order, its answer or what is wrong with it.
-# It is pure, never blocks (no disk, no lock, no picture) and never raises.
+# A hot method answers many requests at once, as bytes: for each, in order, its answer or what is wrong with
+# it. It is pure, never blocks (no disk, no lock, no picture) and never raises.
 HotMethod = Callable[[Sequence[bytes]], "list[bytes | Exception]"]
 
 
@@ -108,11 +108,12 @@ def _handler(
             with calls.turns:
                 check_wanted(context)
                 try:
-                    answer: Message | bytes | Exception = hot([data])[0] if hot else LATER
-                    if isinstance(answer, Later):
-                        answer = behavior(parse(data), context)
-                    elif isinstance(answer, Exception):
-                        raise answer
+                    quick = hot([data])[0] if hot else LATER
+                    if isinstance(quick, bytes):
+                        return quick
+                    if not isinstance(quick, Later):
+                        raise quick
+                    answer: Message = behavior(parse(data), context)
                 except grpc.RpcError:
                     raise
                 except Exception as error:

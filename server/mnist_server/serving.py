@@ -93,7 +93,7 @@ class Server:
                 ("grpc.keepalive_timeout_ms", _PING_MILLISECONDS),
             ],
         )
-        prediction = PredictionServicer(registry, limits, calls)
+        prediction = PredictionServicer(registry, limits, calls, metrics)
         hot = {PREDICT: prediction.predict}
         services = [
             (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, self._feed, limits)),
