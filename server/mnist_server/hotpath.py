@@ -3,18 +3,20 @@
 The only module that uses private names of grpcio. How it works:
 
 1. `grpc.server()` runs one thread over one completion queue, and dispatches every event that it did not ask
-   for itself as `state, callbacks = event.tag(event)`. So a tag may be a function of ours: it is called there.
+   for itself as `state, callbacks = event.tag(event)`. So a tag may be a function of ours, called there.
 2. Before the server starts, each hot method is registered with gRPC's core, which then keeps its calls for
    those who ask for them by name: us. Some `_Slot`s ask, always; one that got a call asks for the next.
-3. A call's message is received and put on a list. The first on an empty list starts a batch of no operations,
-   which is complete at once, but behind every event that is already queued. When it comes round, all that were
-   ready have been gathered: the hot method is called once, and one batch of operations answers each call.
-   Nobody waits for company, or for a timer.
-4. What the hot method leaves for Later goes to the server's pool, to the method's ordinary handler.
-5. Calls are kept in the server's own book of them (`rpc_states`), so that `stop(grace)` waits for them.
+3. A call's message is received and put on a list. The first on an empty list starts a batch of no
+   operations, a marker, which is complete at once, but behind every event that is already queued. When it
+   comes round, all that were ready have been gathered: the hot method is called once, and one batch of
+   operations answers each call. Nobody waits for company, or for a timer.
+4. A stream of messages asks for its next one before the marker is set, and sends one answer after the other.
+   The marker goes round again while it brings more of them, since they come one by one.
+5. What the hot method leaves for Later goes to the server's pool.
+6. Calls are kept in the server's own book of them (`rpc_states`), so that `stop(grace)` waits for them.
 
-All else stays with the public server: other methods, TLS, limits of messages, compression, keepalive. `prepare`
-tries all of it on a private server first; where anything differs, the public path serves the hot methods too.
+All else stays with the public server: other methods, TLS, limits of messages, compression, keepalive.
+`prepare` tries it on a private server first; where anything differs, the public path serves everything.
 An exception in a tag would end the serving thread, so none leaves one.
 """
 
@@ -22,8 +24,11 @@ import importlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -32,10 +37,12 @@ from grpc_status import rpc_status
 
 from mnist_server.errors import InvalidRequest
 from mnist_server.metrics import Metrics
-from mnist_server.rpc import LATER, HotMethod, Later
+from mnist_server.rpc import LATER, HotMethod, HotStream, Later
 from mnist_server.status import to_status
 
 log = logging.getLogger(__name__)
+
+Methods = Mapping[str, HotMethod | HotStream]
 
 # Calls that the core may hand over before we have asked for the next; with one, 64 callers get half as much.
 _SLOTS = 64
@@ -43,11 +50,13 @@ _SLOTS = 64
 _TOGETHER = 64
 # Bytes of a message whose parsing alone would keep the others waiting.
 _LARGE = 2**19
+# Bytes of messages and answers of one stream, after which no more are asked for until some are sent.
+_HELD = 2**19
 _CHECK_SECONDS = 5.0
 _NOTHING: tuple[None, tuple[()]] = (None, ())  # what a tag returns that ends no call
 
 
-def prepare(server: grpc.Server, methods: Mapping[str, HotMethod], metrics: Metrics) -> "HotPath | None":
+def prepare(server: grpc.Server, methods: Methods, metrics: Metrics) -> "HotPath | None":
     """Takes over methods of a server, by path, that has all its handlers and was not started.
 
     Returns what is to `engage` right after its start; None, and one line in the log, if this grpcio or this
@@ -62,19 +71,17 @@ def prepare(server: grpc.Server, methods: Mapping[str, HotMethod], metrics: Metr
 
 
 class HotPath:
-    """The hot methods of one server. Raises if it is not one that this module understands."""
+    """The hot methods of one server. Raises ValueError if it is not one that this module understands."""
 
-    def __init__(self, server: grpc.Server, methods: Mapping[str, HotMethod], metrics: Metrics) -> None:
+    def __init__(self, server: grpc.Server, methods: Methods, metrics: Metrics) -> None:
         from grpc import _server
 
         cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
-
         state: Any = server._state  # type: ignore[attr-defined]
         if state.interceptor_pipeline is not None:
             raise ValueError("the server has interceptors, which would not be asked")
         if state.stage is not _server._ServerStage.STOPPED:
             raise ValueError("the server was started")
-        handlers = {path: _handler(state, path) for path in methods}
         if taken := methods.keys() & state.registered_method_handlers.keys():
             raise ValueError(f"{', '.join(taken)} are registered already")
         self.state = state
@@ -85,11 +92,17 @@ class HotPath:
         self.metadata = cygrpc.SendInitialMetadataOperation
         self.message = cygrpc.SendMessageOperation
         self.status = cygrpc.SendStatusFromServerOperation
+        self.more_follows: int = cygrpc.WriteFlag.buffer_hint
         self._slots = [
-            _Slot(self, path, methods[path], handlers[path]) for path in methods for _ in range(_SLOTS)
+            _Slot(self, path, method, handler)
+            for path, method in methods.items()
+            for handler in [_handler(state, path, method)]
+            for _ in range(_SLOTS)
         ]
+        self.unsettled: set[_StreamCall] = set()
         self._waiting: list[tuple[_Call, bytes]] = []
         self._marked = False
+        self._awaited = False
         for path in methods:
             state.server.register_method(path)
 
@@ -100,21 +113,30 @@ class HotPath:
                 self.state.due.add(slot)
                 slot.ask()
 
-    def gather(self, call: "_Call", data: bytes) -> None:
-        """A message is there: it is answered with all that are ready with it."""
+    def gather(self, call: "_Call", data: bytes, *, awaited: bool = False) -> None:
+        """A message is there: it is answered with all that are ready with it. If the call's next one is
+        `awaited`, it may be ready too, but behind the marker."""
         self._waiting.append((call, data))
-        if len(self._waiting) >= _TOGETHER:
+        self._awaited |= awaited
+        if not self._marked:
+            self._mark(call)
+        elif len(self._waiting) >= _TOGETHER:
             self._answer()
-        elif not self._marked:
-            self._marked = True
-            call.core.start_server_batch((), self._round)
+
+    def _mark(self, call: "_Call") -> None:
+        self._marked = True
+        self._awaited = False
+        call.core.start_server_batch((), self._round)
 
     def _round(self, event: Any) -> Any:
         self._marked = False
         try:
-            self._answer()
+            if self._awaited and self._waiting:
+                self._mark(self._waiting[-1][0])
+            else:
+                self._answer()
         except Exception:
-            log.exception("calls were dropped")
+            log.exception("calls were not answered")
         return _NOTHING
 
     def _answer(self) -> None:
@@ -123,9 +145,9 @@ class HotPath:
         groups: dict[HotMethod, tuple[list[_Call], list[bytes]]] = {}
         for call, data in waiting:
             if call.deadline < now:
-                call.refuse(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+                call.answer(data, _Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, ""))
                 continue
-            method = call.slot.method
+            method = call.slot.answer
             group = groups.get(method)
             if group is None:
                 group = groups[method] = ([], [])
@@ -139,19 +161,20 @@ class HotPath:
             except Exception as error:
                 answers = [error] * len(calls)
             for call, data, answer in zip(calls, messages, answers, strict=True):
-                if isinstance(answer, Later):
-                    call.later(data)
-                else:
-                    call.answer(answer)
+                call.answer(data, answer)
+        while self.unsettled:
+            self.unsettled.pop().settle()
 
 
 class _Slot:
     """A standing request to the core for the next call of a method."""
 
-    __slots__ = ("handler", "method", "path", "paths")
+    __slots__ = ("answer", "handler", "path", "paths", "stream")
 
-    def __init__(self, paths: HotPath, path: str, method: HotMethod, handler: Any) -> None:
-        self.paths, self.path, self.method, self.handler = paths, path, method, handler
+    def __init__(self, paths: HotPath, path: str, method: HotMethod | HotStream, handler: Any) -> None:
+        self.paths, self.path, self.handler = paths, path, handler
+        self.stream = method if isinstance(method, HotStream) else None
+        self.answer: HotMethod = method.answer if isinstance(method, HotStream) else method
 
     def ask(self) -> None:
         state = self.paths.state
@@ -159,34 +182,32 @@ class _Slot:
         state.server.request_registered_call(queue, queue, self.path, self._arrived)
 
     def _arrived(self, event: Any) -> Any:
-        paths = self.paths
-        state = paths.state
+        state = self.paths.state
         try:
             with state.lock:
-                if not event.success:  # the server stops; it counts this as a call that has ended
+                if not event.success:  # the server stops: it counts this as a call that has ended
                     state.due.discard(self)
                     state.rpc_states.add(self)
                     return self, ()
-                call = _Call(self, event)
-                full = state.maximum_concurrent_rpcs is not None and (
-                    len(state.rpc_states) >= state.maximum_concurrent_rpcs
-                )
+                call = _StreamCall(self, self.stream, event) if self.stream else _Call(self, event)
+                most = state.maximum_concurrent_rpcs
+                full = most is not None and len(state.rpc_states) >= most
                 state.rpc_states.add(call)
-                if state.stage is paths.started:
+                state.due.discard(self)
+                if state.stage is self.paths.started:
                     self.ask()
-                else:
-                    state.due.discard(self)
+                    state.due.add(self)
             if full:
-                call.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+                call.refuse(_Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!"))
             else:
-                call.core.start_server_batch((paths.receive(0),), call.received)
+                call.begin()
         except Exception:
-            log.exception("a call was dropped")
+            log.exception("a call was not answered")
         return _NOTHING
 
 
 class _Call:
-    """One call, from its headers to its end.
+    """One call with one message, from its headers to its end.
 
     To the ordinary handler, which answers what was left for Later, it is the context: as much of a
     grpc.ServicerContext as `rpc` uses.
@@ -203,16 +224,18 @@ class _Call:
         self._code: grpc.StatusCode | None = None
         self._began = perf_counter_ns()
 
-    def received(self, event: Any) -> Any:
-        """The tag of the receive of its message."""
+    def begin(self) -> None:
+        """Asks for its message."""
+        self.core.start_server_batch((self.slot.paths.receive(0),), self._received)
+
+    def _received(self, event: Any) -> Any:
         try:
             data = event.batch_operations[0].message()
-            if (
-                data is None
-            ):  # cancelled, or over the limit, which the core has answered, or without a message
-                self.refuse(grpc.StatusCode.UNIMPLEMENTED, f"{self.slot.path} takes exactly one message")
+            if data is None:  # cancelled; or over the limit, which the core has answered; or there is none
+                details = f"{self.slot.path} takes exactly one message"
+                self.refuse(_Refusal(grpc.StatusCode.UNIMPLEMENTED, details))
             elif len(data) > _LARGE:
-                self.later(data)
+                self._later(data)
             else:
                 self.slot.paths.gather(self, data)
         except Exception:
@@ -220,29 +243,28 @@ class _Call:
             return self._ended(event)
         return _NOTHING
 
-    def answer(self, answer: bytes | Exception) -> None:
-        """Sends a message, or the status of an error, and ends the call."""
+    def answer(self, data: bytes, answer: bytes | Exception) -> None:
+        """Sends the answer to its message, or the status of an error, and ends the call."""
         if isinstance(answer, bytes):
             paths = self.slot.paths
             self._send(0, paths.message(answer, 0), paths.status((), 0, b"", 0))
+        elif isinstance(answer, Later):
+            self._later(data)
         else:
-            status = rpc_status.to_status(to_status(answer))
-            self.refuse(status.code, status.details, status.trailing_metadata)
+            self.refuse(_refusal(answer))
 
-    def refuse(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
+    def refuse(self, refusal: "_Refusal") -> None:
         """Ends the call with a status."""
-        number = code.value[0]
-        self._send(number, self.slot.paths.status(trailing, number, details.encode(), 0))
+        self._send(refusal.code.value[0], self.slot.paths.status(*refusal.operation(), 0))
 
-    def later(self, data: bytes) -> None:
-        """Has its message answered by the ordinary handler, in the server's pool."""
+    def _later(self, data: bytes) -> None:
         # Whether the caller is still there is known when this batch comes back, which is then before the end.
         self.core.start_server_batch((self.slot.paths.close(0),), self._closed)
         self._pending += 1
         try:
             self.slot.paths.state.thread_pool.submit(self._run, data)
         except RuntimeError:
-            self.refuse(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            self.refuse(_Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping"))
 
     def is_active(self) -> bool:
         """Whether somebody waits for the answer."""
@@ -259,21 +281,18 @@ class _Call:
     def abort_with_status(self, status: Any) -> None:
         """Ends the call with a grpc.Status. Raises, always."""
         self._code = status.code
-        raise _Refusal(status)
+        raise _Refusal(status.code, status.details, status.trailing_metadata)
 
     def _run(self, data: bytes) -> None:
         handler = self.slot.handler
         try:
             answer = handler.unary_unary(data, self)
-            self.answer(
-                answer if handler.response_serializer is None else handler.response_serializer(answer)
-            )
-        except _Refusal as refusal:
-            self.refuse(refusal.status.code, refusal.status.details, refusal.status.trailing_metadata)
+            done = answer if handler.response_serializer is None else handler.response_serializer(answer)
         except grpc.RpcError:  # the caller is gone
-            self.refuse(grpc.StatusCode.CANCELLED, "")
+            done = _Refusal(grpc.StatusCode.CANCELLED, "")
         except Exception as error:
-            self.answer(error)
+            done = error
+        self.answer(data, done)
 
     def _send(self, code: int, *operations: Any) -> None:
         slot, paths = self.slot, self.slot.paths
@@ -301,20 +320,189 @@ class _Call:
         return _NOTHING if self._pending or self not in self.slot.paths.state.rpc_states else (self, ())
 
 
+class _StreamCall(_Call):
+    """One call with many messages, each of which is answered by one.
+
+    All its tags are called in the serving thread, so it needs no lock.
+    """
+
+    def __init__(self, slot: _Slot, stream: HotStream, event: Any) -> None:
+        super().__init__(slot, event)
+        self._stream = stream
+        self._pending = 0
+        self._asked = self._sending = False  # for a message; a message
+        self._open = True  # for more messages of the client
+        self._unanswered = 0  # messages
+        self._later_ones = 0  # of which so many are in the pool
+        self._outbox: deque[bytes] = deque()
+        self._held = 0  # bytes of messages and answers
+        self._final: _Refusal | None = None  # the status, if it is not OK
+        self._over = False  # the status was sent, or nobody is there to get it
+        self._room: AbstractContextManager[None] | None = None
+
+    def begin(self) -> None:
+        """Takes its room among the streams, and asks for its first message."""
+        paths = self.slot.paths
+        paths.metrics.started(self.slot.path)
+        self._start(self._closed, paths.close(0))
+        self._start(self._back, paths.metadata((), 0))
+        try:
+            room = self._stream.room()
+            room.__enter__()
+            self._room = room
+        except Exception as error:
+            self._end_with(error)
+        self.settle()
+
+    def refuse(self, refusal: "_Refusal") -> None:
+        """Ends the call with a status, before it has begun."""
+        self._pending = 1
+        _Call.refuse(self, refusal)
+
+    def answer(self, data: bytes, answer: bytes | Exception) -> None:
+        """Has the answer to one of its messages sent, once it is settled."""
+        if isinstance(answer, Later) and not self._over:
+            self._later(data)
+            return
+        self._unanswered -= 1
+        self._held -= len(data)
+        if isinstance(answer, bytes):
+            self._held += len(answer)
+            self._outbox.append(answer)
+        else:
+            self._end_with(answer)
+        self.slot.paths.unsettled.add(self)
+
+    def settle(self) -> None:
+        """Does what can be done now: asks for a message, sends one, or ends."""
+        paths = self.slot.paths
+        if self._over:
+            if not self._pending:  # the end is noticed in a tag
+                self._start(self._back)
+            return
+        if self._open and not self._asked and not self._later_ones and self._held < _HELD:
+            self._asked = True
+            self._start(self._got, paths.receive(0))
+        if self._sending:
+            return
+        if self._outbox:
+            self._sending = True
+            answer = self._outbox.popleft()
+            self._held -= len(answer)
+            self._start(self._sent, paths.message(answer, paths.more_follows if self._outbox else 0))
+        elif self._final or not (self._open or self._asked or self._unanswered):
+            self._over = True
+            operation = self._final.operation() if self._final else ((), 0, b"")
+            self._start(self._back, paths.status(*operation, 0))
+
+    def _start(self, tag: Any, *operations: Any) -> None:
+        self._pending += 1
+        if self.core.start_server_batch(operations, tag):
+            self._pending -= 1
+            raise ValueError("gRPC's core has refused the operations")
+
+    def _got(self, event: Any) -> Any:
+        self._asked = False
+        data = event.batch_operations[0].message()
+        if data is None:
+            self._open = False
+        elif not self._over:
+            self._unanswered += 1
+            self._held += len(data)
+            try:
+                if len(data) > _LARGE:
+                    self._later(data)
+                else:
+                    self.settle()  # asks for the next before the marker is set: it may be there already
+                    self.slot.paths.gather(self, data, awaited=self._asked)
+            except Exception as error:
+                self._end_with(error)
+        return self._back(event)
+
+    def _sent(self, event: Any) -> Any:
+        self._sending = False
+        return self._back(event)
+
+    def _closed(self, event: Any) -> Any:
+        if event.batch_operations[0].cancelled():
+            self._cancelled = self._over = True
+            self._outbox.clear()
+        return self._back(event)
+
+    def _back(self, event: Any) -> Any:
+        """A batch of operations has come back."""
+        self._pending -= 1
+        try:
+            if not self._over:
+                self.settle()
+        except Exception:
+            log.exception("a stream was not answered")
+            self._over = True
+            self.core.cancel()
+        if not self._over or self._pending or self._unanswered:
+            return _NOTHING
+        if self._room is not None:
+            self._room.__exit__(None, None, None)
+        code = 1 if self._cancelled else self._final.code.value[0] if self._final else 0
+        self.slot.paths.metrics.finished(self.slot.path, code, perf_counter_ns() - self._began)
+        return self, ()
+
+    def _end_with(self, error: Exception) -> None:
+        self._open = False
+        if self._final is None:
+            self._final = _refusal(error)
+
+    def _later(self, data: bytes) -> None:
+        self._later_ones += 1
+        try:
+            self.slot.paths.state.thread_pool.submit(self._run, data)
+        except RuntimeError:
+            self._later_ones -= 1
+            self.answer(data, _Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping"))
+
+    def _run(self, data: bytes) -> None:
+        try:
+            answer: bytes | Exception = self._stream.slow(data, self)
+        except grpc.RpcError:  # the caller is gone
+            answer = _Refusal(grpc.StatusCode.CANCELLED, "")
+        except Exception as error:
+            answer = error
+        # An empty batch brings it to the serving thread.
+        self.core.start_server_batch((), partial(self._ran, data, answer))
+
+    def _ran(self, data: bytes, answer: bytes | Exception, event: Any) -> Any:
+        self._pending += 1
+        self._later_ones -= 1
+        self.answer(data, answer)
+        return self._back(event)
+
+
 class _Refusal(Exception):
-    """What abort_with_status raises."""
+    """A status other than OK, on its way to the caller."""
 
-    def __init__(self, status: Any) -> None:
-        self.status = status
+    def __init__(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
+        super().__init__(code)
+        self.code, self.details, self.trailing = code, details, trailing
+
+    def operation(self) -> tuple[Any, int, bytes]:
+        return self.trailing, self.code.value[0], self.details.encode()
 
 
-def _handler(state: Any, path: str) -> Any:
+def _refusal(error: Exception) -> _Refusal:
+    if isinstance(error, _Refusal):
+        return error
+    status = rpc_status.to_status(to_status(error))
+    return _Refusal(status.code, status.details, status.trailing_metadata)
+
+
+def _handler(state: Any, path: str, method: HotMethod | HotStream) -> Any:
     """Returns the handler that the server would call for a method."""
     for handlers in state.generic_handlers:
         handler = handlers.service(_Details(path))
         if handler is not None:
-            if handler.unary_unary is None or handler.request_deserializer is not None:
-                raise ValueError(f"{path} does not take one message as bytes and answer with one")
+            behavior = handler.stream_stream if isinstance(method, HotStream) else handler.unary_unary
+            if behavior is None or handler.request_deserializer is not None:
+                raise ValueError(f"{path} is another kind of method")
             return handler
     raise ValueError(f"{path} is not a method of the server")
 

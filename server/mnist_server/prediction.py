@@ -20,10 +20,11 @@ from mnist_server.images import read_pixels
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.registry import Model, ModelRegistry
-from mnist_server.rpc import LATER, Calls, check_wanted, parser
+from mnist_server.rpc import LATER, Calls, Later, check_wanted, parser
 from mnist_server.status import to_status
 
 PREDICT = "/mnist.v1.PredictionService/Predict"
+PREDICT_STREAM = "/mnist.v1.PredictionService/PredictStream"
 DIGIT_SIZE = 28  # what to_digit makes
 # Images that one product answers: what lies between its steps fits into memory, however wide the layers.
 _CHUNK = 1024
@@ -35,6 +36,8 @@ Aside = Callable[[], AbstractContextManager[object]]
 
 _METHODS = pb.DESCRIPTOR.services_by_name["PredictionService"].methods_by_name
 _FIELDS = pb.PredictResponse.DESCRIPTOR.fields_by_name
+_ID = varint(pb.PredictStreamResponse.ID_FIELD_NUMBER << 3)
+_RESPONSE = pb.PredictStreamResponse.RESPONSE_FIELD_NUMBER
 
 
 class _Group(NamedTuple):
@@ -55,6 +58,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         self._calls = calls
         self._metrics = metrics
         self._parse = parser(_METHODS["Predict"])
+        self._parse_on_stream = parser(_METHODS["PredictStream"])
 
     def predict(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
         """Answers many Predict requests at once, those of one model with one forward pass: rpc.HotMethod.
@@ -78,16 +82,34 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     ) -> Iterator[pb.PredictStreamResponse]:
         """Names the images of many requests; a bad one gets an error of its own."""
         for message in request_iterator:
+            yield pb.PredictStreamResponse.FromString(self._answer_on_stream(message, context))
+
+    def predict_stream(self, messages: Sequence[bytes]) -> list[bytes | Exception]:
+        """Answers many messages of PredictStream at once, of whatever streams: rpc.HotStream.answer."""
+        answers: list[bytes | Exception] = [LATER] * len(messages)
+        parsed, places = [], []
+        for place, data in enumerate(messages):
             try:
-                answer = self._answer(message.request, context, lambda: self._calls.slow)
-                response = pb.PredictResponse.FromString(answer)
-                yield pb.PredictStreamResponse(id=message.id, response=response)
-            except grpc.RpcError:
-                raise
-            except Exception as error:
-                status = to_status(error)
-                failure = pb.PredictionError(code=status.code, message=status.message)
-                yield pb.PredictStreamResponse(id=message.id, error=failure)
+                parsed.append(self._parse_on_stream(data))
+                places.append(place)
+            except InvalidRequest as error:
+                answers[place] = error
+        found = self._answers([message.request for message in parsed])
+        for place, message, answer in zip(places, parsed, found, strict=True):
+            answers[place] = answer if isinstance(answer, Later) else _on_stream(message.id, answer)
+        return answers
+
+    def answer_on_stream(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        """Answers one message of PredictStream, however long it takes: rpc.HotStream.slow."""
+        return self._answer_on_stream(self._parse_on_stream(data), context)
+
+    def _answer_on_stream(self, message: pb.PredictStreamRequest, context: grpc.ServicerContext) -> bytes:
+        try:
+            return _on_stream(message.id, self._answer(message.request, context, lambda: self._calls.slow))
+        except grpc.RpcError:
+            raise
+        except Exception as error:
+            return _on_stream(message.id, error)
 
     def _answers(self, requests: Sequence[pb.PredictRequest | Exception]) -> list[bytes | Exception]:
         answers: list[bytes | Exception] = [LATER] * len(requests)
@@ -227,6 +249,16 @@ def _encode(model: Model, probabilities: NDArray[np.float32], counts: list[int])
         )
         start = stop
     return answers
+
+
+def _on_stream(number: int, answer: bytes | Exception) -> bytes:
+    """Returns the PredictStreamResponse to a message with this id, on the wire."""
+    if isinstance(answer, bytes):
+        own = _ID + varint(number) if number else b""
+        return b"".join((own, field_head(_RESPONSE, len(answer)), answer))
+    status = to_status(answer)
+    failure = pb.PredictionError(code=status.code, message=status.message)
+    return pb.PredictStreamResponse(id=number, error=failure).SerializeToString()
 
 
 @lru_cache(1024)

@@ -9,8 +9,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -40,6 +40,14 @@ class Later(Exception):
 
 
 LATER = Later()
+
+
+class HotStream(NamedTuple):
+    """A method with streams of messages either way, each answered by one; many at once, of any streams."""
+
+    answer: HotMethod  # an error ends its stream
+    slow: Callable[[bytes, Any], bytes]  # with the context; answers what is left for Later; may raise
+    room: Callable[[], AbstractContextManager[None]]  # entered by each stream, while it lasts; may raise
 
 
 class Calls:

@@ -29,9 +29,9 @@ from mnist_server.jobs import Jobs
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
-from mnist_server.prediction import PREDICT, PredictionServicer
+from mnist_server.prediction import PREDICT, PREDICT_STREAM, PredictionServicer
 from mnist_server.registry import ModelRegistry
-from mnist_server.rpc import Calls, bind
+from mnist_server.rpc import Calls, HotStream, bind
 from mnist_server.scheduler import Scheduler
 from mnist_server.training import TrainingServicer
 
@@ -122,7 +122,10 @@ class Server:
                 Unserved(metrics),
             )
         )
-        self._fast = hotpath.prepare(self._grpc, hot, metrics) if fast_path else None
+        streams = {
+            PREDICT_STREAM: HotStream(prediction.predict_stream, prediction.answer_on_stream, calls.stream)
+        }
+        self._fast = hotpath.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
         try:
             self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError:

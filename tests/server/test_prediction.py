@@ -23,6 +23,12 @@ DEADLINE = 2.0
 Refused = Callable[..., Any]
 
 
+@pytest.fixture(params=[True, False], ids=["fast", "public"])
+def fast_path(request: pytest.FixtureRequest) -> bool:
+    """Every test here is run on both paths."""
+    return bool(request.param)
+
+
 @pytest.fixture
 def stub(make_version: Callable[..., str], channel: grpc.Channel) -> PredictionServiceStub:
     """The service, with a network that was never trained as models/mnist."""
