@@ -338,6 +338,7 @@ class _StreamCall(_Call):
         self._held = 0  # bytes of messages and answers
         self._final: _Refusal | None = None  # the status, if it is not OK
         self._over = False  # the status was sent, or nobody is there to get it
+        self._forgotten = False  # by the server
         self._room: AbstractContextManager[None] | None = None
 
     def begin(self) -> None:
@@ -366,7 +367,9 @@ class _StreamCall(_Call):
             return
         self._unanswered -= 1
         self._held -= len(data)
-        if isinstance(answer, bytes):
+        if self._over:
+            pass
+        elif isinstance(answer, bytes):
             self._held += len(answer)
             self._outbox.append(answer)
         else:
@@ -377,7 +380,7 @@ class _StreamCall(_Call):
         """Does what can be done now: asks for a message, sends one, or ends."""
         paths = self.slot.paths
         if self._over:
-            if not self._pending:  # the end is noticed in a tag
+            if not self._pending and not self._forgotten:  # the end is noticed in a tag
                 self._start(self._back)
             return
         if self._open and not self._asked and not self._later_ones and self._held < _HELD:
@@ -439,8 +442,9 @@ class _StreamCall(_Call):
             log.exception("a stream was not answered")
             self._over = True
             self.core.cancel()
-        if not self._over or self._pending or self._unanswered:
+        if not self._over or self._pending or self._unanswered or self._forgotten:
             return _NOTHING
+        self._forgotten = True
         if self._room is not None:
             self._room.__exit__(None, None, None)
         code = 1 if self._cancelled else self._final.code.value[0] if self._final else 0
@@ -474,6 +478,7 @@ class _StreamCall(_Call):
         self._pending += 1
         self._later_ones -= 1
         self.answer(data, answer)
+        self.slot.paths.unsettled.discard(self)
         return self._back(event)
 
 
