@@ -21,8 +21,12 @@ def set_packed(message: Message, field: str, values: NDArray[np.float32]) -> Non
     if descriptor is None or not descriptor.is_packed or descriptor.type != descriptor.TYPE_FLOAT:
         raise ValueError(f"field: {field!r} is not a packed float field of {message.DESCRIPTOR.full_name}")
     data = np.ascontiguousarray(values, dtype="<f4").tobytes()
-    tag = _varint(descriptor.number << 3 | _LENGTH_DELIMITED)
-    message.MergeFromString(b"".join((tag, _varint(len(data)), data)))
+    message.MergeFromString(field_head(descriptor.number, len(data)) + data)
+
+
+def field_head(number: int, size: int) -> bytes:
+    """Returns what comes before the bytes of a field on the wire: of a packed, bytes or message field."""
+    return varint(number << 3 | _LENGTH_DELIMITED) + varint(size)
 
 
 def pixels_to_array(pixels: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -38,7 +42,8 @@ def array_to_pixels(images: NDArray[np.uint8]) -> bytes:
     return np.ascontiguousarray(images, dtype=np.uint8).tobytes()
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Returns a number that is not negative as the wire has it, seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -75,8 +75,23 @@ def main() -> None:
     show_default=True,
     help="Address of that page. It names jobs and models to whoever reaches it.",
 )
+@click.option(
+    "--fast-path/--no-fast-path",
+    default=True,
+    show_default=True,
+    envvar="MNIST_FAST_PATH",
+    show_envvar=True,
+    help="Answer predictions that are ready together with one forward pass, in gRPC's own thread. Without it"
+    " each is a call as any other: three to four times the work when many ask at once.",
+)
 def serve(
-    host: str, port: int, data_dir: Path, workers: int, metrics_port: int | None, metrics_host: str
+    host: str,
+    port: int,
+    data_dir: Path,
+    workers: int,
+    metrics_port: int | None,
+    metrics_host: str,
+    fast_path: bool,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C, then drain and exit 0; a second signal stops at once.
 
@@ -112,7 +127,7 @@ def serve(
             click.echo(f"Serving on {supervisor.address}")
 
     try:
-        supervisor.open(directory, host, port)
+        supervisor.open(directory, host, port, fast_path=fast_path)
         if metrics_port is not None:
             from mnist_server.exposition import Exposition
             from mnist_server.metrics_page import MetricsPage

@@ -59,6 +59,11 @@ class ModelRegistry:
             model = resolved[name] = self._load(self._resolve(model_name(field, name or DEFAULT_MODEL)))
         return model
 
+    def held(self, name: str) -> Model | None:
+        """Returns the version that a model's name stands for if `load` would have it at once, without waiting
+        for anything."""
+        return self._resolved.get(name)
+
     def refresh(self) -> None:
         """Forgets which versions the names stand for: another process may have changed it."""
         self._resolved = {}

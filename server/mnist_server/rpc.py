@@ -8,9 +8,9 @@ however long they last, nor clients that are slow to send a message keep another
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -29,6 +29,25 @@ log = logging.getLogger(__name__)
 _SLOW_TURNS = 2
 
 Behavior = Callable[[Any, grpc.ServicerContext], Any]
+
+# A hot method answers many requests at once, as bytes: for each, in order, its answer or what is wrong with
+# it. It is pure, never blocks (no disk, no lock, no picture) and never raises.
+HotMethod = Callable[[Sequence[bytes]], "list[bytes | Exception]"]
+
+
+class Later(Exception):
+    """A hot method's answer to a request that takes too long for it: the servicer's own method has time."""
+
+
+LATER = Later()
+
+
+class HotStream(NamedTuple):
+    """A method with streams of messages either way, each answered by one; many at once, of any streams."""
+
+    answer: HotMethod  # an error ends its stream
+    slow: Callable[[bytes, Any], bytes]  # with the context; answers what is left for Later; may raise
+    room: Callable[[], AbstractContextManager[None]]  # entered by each stream, while it lasts; may raise
 
 
 class Calls:
@@ -66,30 +85,42 @@ class Calls:
 
 
 def bind(
-    service: ServiceDescriptor, servicer: object, calls: Calls, metrics: Metrics
+    service: ServiceDescriptor,
+    servicer: object,
+    calls: Calls,
+    metrics: Metrics,
+    hot: Mapping[str, HotMethod] | None = None,
 ) -> grpc.GenericRpcHandler:
-    """Returns the handlers of a service whose methods are those of `servicer`, by name."""
-    return grpc.method_handlers_generic_handler(
-        service.full_name,
-        {
-            method.name: _handler(method, getattr(servicer, method.name), calls, metrics)
-            for method in service.methods
-        },
-    )
+    """Returns the handlers of a service whose methods are those of `servicer`, by name.
+
+    A unary method in `hot`, by its path, `/package.Service/Method`, is asked first, with a list of one; the
+    servicer's own answers what that leaves for Later.
+    """
+    hot = hot or {}
+    handlers = {}
+    for method in service.methods:
+        quick = hot.get(f"/{service.full_name}/{method.name}")
+        handlers[method.name] = _handler(method, getattr(servicer, method.name), calls, metrics, quick)
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, behavior: Behavior, calls: Calls, metrics: Metrics
+    method: MethodDescriptor, behavior: Behavior, calls: Calls, metrics: Metrics, hot: HotMethod | None
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     name = f"/{method.containing_service.full_name}/{method.name}"
-    parse = _parser(method)
+    parse = parser(method)
     request, response = method.client_streaming, method.server_streaming
     if not request and not response:
 
-        def unary(data: bytes, context: grpc.ServicerContext) -> Message | None:
+        def unary(data: bytes, context: grpc.ServicerContext) -> Message | bytes | None:
             with calls.turns:
                 check_wanted(context)
                 try:
+                    quick = hot([data])[0] if hot else LATER
+                    if isinstance(quick, bytes):
+                        return quick
+                    if not isinstance(quick, Later):
+                        raise quick
                     answer: Message = behavior(parse(data), context)
                 except grpc.RpcError:
                     raise
@@ -147,11 +178,12 @@ def check_wanted(context: grpc.ServicerContext) -> None:
         raise grpc.RpcError("the caller is gone")
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _serialize(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+def parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
+    """Returns what parses a method's requests. It raises InvalidRequest for bytes that are none."""
     message = GetMessageClass(method.input_type)
 
     def parse(data: bytes) -> Message:

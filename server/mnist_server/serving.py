@@ -17,6 +17,7 @@ from mnist_proto.v1 import (
     server_pb2,
     training_pb2,
 )
+from mnist_server import hotpath
 from mnist_server.accounting import Unserved
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.environment import limit_threads
@@ -29,9 +30,9 @@ from mnist_server.jobs import Jobs
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
-from mnist_server.prediction import PredictionServicer
+from mnist_server.prediction import PREDICT, PREDICT_STREAM, PredictionServicer
 from mnist_server.registry import ModelRegistry
-from mnist_server.rpc import Calls, bind
+from mnist_server.rpc import Calls, HotStream, bind
 from mnist_server.scheduler import Scheduler
 from mnist_server.slots import Slots
 from mnist_server.training import TrainingServicer
@@ -61,6 +62,8 @@ class Worker:
         index: int = 0,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        *,
+        fast_path: bool = True,
     ) -> None:
         """Loads the models and takes the port. With slots, of which it has the one of `index`, it shares the
         port with the server's other workers.
@@ -99,9 +102,11 @@ class Worker:
                 ("grpc.keepalive_timeout_ms", _PING_MILLISECONDS),
             ],
         )
+        prediction = PredictionServicer(registry, limits, calls, metrics)
+        hot = {PREDICT: prediction.predict}
         services = [
             (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, self._feed, limits)),
-            (prediction_pb2.DESCRIPTOR, PredictionServicer(registry, limits, calls)),
+            (prediction_pb2.DESCRIPTOR, prediction),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
             (model_pb2.DESCRIPTOR, ModelServicer(registry)),
             (
@@ -126,12 +131,16 @@ class Worker:
         self._health = HealthServicer(names)
         self._grpc.add_generic_rpc_handlers(
             (
-                *(bind(service, servicer, calls, metrics) for service, servicer in bound),
+                *(bind(service, servicer, calls, metrics, hot) for service, servicer in bound),
                 # With turns and streams of its own: a server that is busy is well.
                 bind(judged, self._health, Calls(UNARY_THREADS, limits.max_streams), metrics),
                 Unserved(metrics),
             )
         )
+        streams = {
+            PREDICT_STREAM: HotStream(prediction.predict_stream, prediction.answer_on_stream, calls.stream)
+        }
+        self._fast = hotpath.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
         # Before the port, which hands out connections from then on.
         load_defaults(registry)
         try:
@@ -147,6 +156,8 @@ class Worker:
         """Begins to answer."""
         self._feed.start()
         self._grpc.start()
+        if self._fast is not None:
+            self._fast.engage()
         self._health.serve()
 
     def drain(self) -> None:
@@ -184,6 +195,8 @@ class Server(Worker):
         port: int,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        *,
+        fast_path: bool = True,
     ) -> None:
         """Takes the directory and the port. Raises WrongState if another server has either, OSError if the
         directory cannot be written to."""
@@ -193,7 +206,7 @@ class Server(Worker):
         try:
             database = directory.database()
             directory.remove_strays(database)
-            super().__init__(directory, host, port, limits=limits, metrics=metrics)
+            super().__init__(directory, host, port, limits=limits, metrics=metrics, fast_path=fast_path)
         except BaseException:
             self._lock.release()
             raise

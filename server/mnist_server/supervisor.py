@@ -49,8 +49,8 @@ class Supervisor:
         for process in processes:
             self._selector.register(process, selectors.EVENT_READ)
 
-    def open(self, directory: DataDirectory, host: str, port: int) -> None:
-        """Takes the directory and the port, and tells the workers.
+    def open(self, directory: DataDirectory, host: str, port: int, *, fast_path: bool) -> None:
+        """Takes the directory and the port, and tells the workers, also whether to take the fast path.
 
         Raises WrongState if another server has the directory or a newer one has written it, Corrupt if its
         database is none, OSError if the directory cannot be written to or the port is taken.
@@ -70,7 +70,12 @@ class Supervisor:
         self.address = f"{host}:{self._port.number}"
         self._lock.describe({"address": self.address})
         self._scheduler = Scheduler(directory, database)
-        self._configuration = {"root": str(directory.root), "host": host, "port": self._port.number}
+        self._configuration = {
+            "root": str(directory.root),
+            "host": host,
+            "port": self._port.number,
+            "fast_path": fast_path,
+        }
         for process in self._workers:
             if process is not None:
                 process.configure(**self._configuration)

@@ -39,7 +39,12 @@ def main() -> int:
     try:
         alive.acquire({}, shared=True)
         worker = Worker(
-            directory, configuration["host"], configuration["port"], slots, configuration["index"]
+            directory,
+            configuration["host"],
+            configuration["port"],
+            slots,
+            configuration["index"],
+            fast_path=configuration["fast_path"],
         )
     except (ServerError, OSError, sqlite3.Error) as error:
         os.write(1, FAILED + " ".join(str(error).split()).encode() + b"\n")

@@ -116,9 +116,16 @@ def make_version(
 
 
 @pytest.fixture
-def server(directory: DataDirectory, limits: Limits) -> Iterator[Server]:
+def fast_path() -> bool:
+    """Whether `server` takes the fast path. Test modules that ask for predictions try both."""
+    return True
+
+
+@pytest.fixture
+def server(directory: DataDirectory, limits: Limits, fast_path: bool) -> Iterator[Server]:
     """A server in this process, on a free port of loopback."""
-    server = Server(directory, "127.0.0.1", 0, limits)
+    server = Server(directory, "127.0.0.1", 0, limits, fast_path=fast_path)
+    assert (server._fast is not None) == fast_path
     server.start()
     yield server
     server.stop()

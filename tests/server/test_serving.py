@@ -41,6 +41,12 @@ LONG: dict[str, Any] = {
 }
 
 
+@pytest.fixture(params=[True, False], ids=["fast", "public"])
+def fast_path(request: pytest.FixtureRequest) -> bool:
+    """Every test here is run on both paths."""
+    return bool(request.param)
+
+
 @pytest.fixture
 def limits(request: pytest.FixtureRequest) -> Limits:
     """The server's limits; a test gives its own through indirect parametrization."""
