@@ -7,7 +7,9 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 	--plugin=protoc-gen-mypy=$(PROTO_BIN)/protoc-gen-mypy \
 	--plugin=protoc-gen-mypy_grpc=$(PROTO_BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
-	proto/mnist_proto/v1/*.proto
+	proto/mnist_proto/v1/*.proto proto/mnist_proto/inference/*.proto && \
+	sed -i.bak 's/^from google.protobuf import descriptor_pool as/from mnist_proto.inference import descriptors as/' \
+	$(1)/mnist_proto/inference/*_pb2.py && rm $(1)/mnist_proto/inference/*.bak
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check-proto proto format picture clean \
@@ -35,10 +37,12 @@ lint: setup
 check-proto: .venv-proto/made
 	rm -rf .venv-proto/stubs && mkdir -p .venv-proto/stubs
 	$(call PROTOC,.venv-proto/stubs)
-	for stub in .venv-proto/stubs/mnist_proto/v1/*; do \
-		cmp "$$stub" "proto/mnist_proto/v1/$${stub##*/}" || { echo "run make proto"; exit 1; }; done
-	PYTHONPATH=proto $(PROTO_BIN)/python -c "import grpc, google.protobuf, pkgutil, importlib, mnist_proto.v1 as v1; \
-		names = [m.name for m in pkgutil.iter_modules(v1.__path__, v1.__name__ + '.')]; \
+	for stub in .venv-proto/stubs/mnist_proto/*/*; do \
+		cmp "$$stub" "proto/$${stub#.venv-proto/stubs/}" || { echo "run make proto"; exit 1; }; done
+	PYTHONPATH=proto $(PROTO_BIN)/python -c "import grpc, google.protobuf, pkgutil, importlib; \
+		import mnist_proto.inference, mnist_proto.v1; \
+		names = [m.name for package in (mnist_proto.inference, mnist_proto.v1) \
+			for m in pkgutil.iter_modules(package.__path__, package.__name__ + '.')]; \
 		[importlib.import_module(name) for name in names]; \
 		print(len(names), 'stubs import with grpcio', grpc.__version__, 'protobuf', google.protobuf.__version__)"
 	$(PROTO_BIN)/buf lint
