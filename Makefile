@@ -7,11 +7,13 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 	--plugin=protoc-gen-mypy=$(PROTO_BIN)/protoc-gen-mypy \
 	--plugin=protoc-gen-mypy_grpc=$(PROTO_BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
-	proto/mnist_proto/v1/*.proto
+	proto/mnist_proto/v1/*.proto proto/mnist_proto/inference/*.proto && \
+	sed -i.bak 's/^from google.protobuf import descriptor_pool as/from mnist_proto.inference import descriptors as/' \
+	$(1)/mnist_proto/inference/*_pb2.py && rm $(1)/mnist_proto/inference/*.bak
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest lint check-proto proto format picture clean \
-	bench-classic bench-streams bench-metrics bench-training bench-training-quick
+.PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
+	bench-streams bench-metrics bench-training bench-training-quick check-triton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -39,10 +41,12 @@ lint: setup
 check-proto: .venv-proto/made
 	rm -rf .venv-proto/stubs && mkdir -p .venv-proto/stubs
 	$(call PROTOC,.venv-proto/stubs)
-	for stub in .venv-proto/stubs/mnist_proto/v1/*; do \
-		cmp "$$stub" "proto/mnist_proto/v1/$${stub##*/}" || { echo "run make proto"; exit 1; }; done
-	PYTHONPATH=proto $(PROTO_BIN)/python -c "import grpc, google.protobuf, pkgutil, importlib, mnist_proto.v1 as v1; \
-		names = [m.name for m in pkgutil.iter_modules(v1.__path__, v1.__name__ + '.')]; \
+	for stub in .venv-proto/stubs/mnist_proto/*/*; do \
+		cmp "$$stub" "proto/$${stub#.venv-proto/stubs/}" || { echo "run make proto"; exit 1; }; done
+	PYTHONPATH=proto $(PROTO_BIN)/python -c "import grpc, google.protobuf, pkgutil, importlib; \
+		import mnist_proto.inference, mnist_proto.v1; \
+		names = [m.name for package in (mnist_proto.inference, mnist_proto.v1) \
+			for m in pkgutil.iter_modules(package.__path__, package.__name__ + '.')]; \
 		[importlib.import_module(name) for name in names]; \
 		print(len(names), 'stubs import with grpcio', grpc.__version__, 'protobuf', google.protobuf.__version__)"
 	$(PROTO_BIN)/buf lint
@@ -56,6 +60,9 @@ format: setup ## bring the code into the house's form
 
 picture: setup ## record docs/training.svg from a training on this machine
 	$(BIN)/python scripts/record_training.py
+
+check-triton: setup .venv-triton/made ## Triton's own clients against this server (a minute)
+	$(BIN)/python scripts/triton/check.py
 
 bench-classic: setup ## the classic run with five seeds; needs MNIST_DATA (some minutes)
 	$(BIN)/python benchmarks/classic.py
@@ -73,7 +80,7 @@ bench-training-quick: setup .venv-peers/made ## the classic network alone, two r
 	$(BIN)/python -m benchmarks.training --quick
 
 clean: ## remove the environments
-	rm -rf .venv .venv-proto .venv-lowest .venv-peers
+	rm -rf .venv .venv-proto .venv-lowest .venv-peers .venv-triton
 
 .venv/made: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -105,4 +112,20 @@ clean: ## remove the environments
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check \
 		torch==2.13.0 jax==0.10.2 jaxlib==0.10.2 scikit-learn==1.9.1 onnxruntime==1.32.0 onnx==1.23.2 \
 		matplotlib==3.11.2 numpy==2.4.6
+	touch $@
+
+# Triton's clients. The client in Python wants a protobuf before 7. perf_analyzer comes in wheels up to 2.50, and
+# wants two libraries: libb64, of Debian, and CUDA's runtime, though it uses none of it. Where one of them
+# cannot be had, there is no perf_analyzer, and the check says so.
+.venv-triton/made: Makefile
+	rm -rf .venv-triton && $(PYTHON) -m venv .venv-triton && mkdir .venv-triton/perf
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[grpc]==2.73.*' 'protobuf<7'
+	cd .venv-triton/perf && ../bin/pip download --quiet --disable-pip-version-check --no-deps \
+		--platform manylinux1_x86_64 --platform manylinux2014_x86_64 \
+		tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79 && \
+		(ldconfig -p | grep -q 'libb64.so.0d' || { apt-get download --quiet libb64-0d && dpkg -x libb64*.deb .; }) && \
+		for wheel in *.whl; do ../bin/python -m zipfile -e "$$wheel" .; done && \
+		find . \( -name 'lib*.so*' -o -name perf_analyzer \) -type f,l ! -path './lib*' -exec cp -L {} . \; && \
+		chmod +x perf_analyzer && LD_LIBRARY_PATH=. ./perf_analyzer --version || \
+		{ rm -f perf_analyzer; echo "perf_analyzer cannot be had here"; }
 	touch $@

@@ -27,6 +27,10 @@ class HealthServicer:
         self._watchers: set[threading.Event] = set()
         self._lock = threading.Lock()
 
+    def serving(self) -> bool:
+        """Says whether the services answer."""
+        return self._status == pb.HealthCheckResponse.SERVING
+
     def serve(self) -> None:
         """From now on the services answer."""
         self._change(pb.HealthCheckResponse.SERVING, draining=False)

@@ -23,6 +23,18 @@ _SERVICES: dict[str, dict[str, str]] = {
         "GetModel": UNARY,
     },
     "mnist.v1.ServerService": {"GetServerInfo": UNARY},
+    "inference.GRPCInferenceService": {
+        "ServerLive": UNARY,
+        "ServerReady": UNARY,
+        "ModelReady": UNARY,
+        "ServerMetadata": UNARY,
+        "ModelMetadata": UNARY,
+        "ModelInfer": UNARY,
+        "ModelStreamInfer": BIDI_STREAM,
+        "ModelConfig": UNARY,
+        "ModelStatistics": UNARY,
+        "RepositoryIndex": UNARY,
+    },
     "grpc.health.v1.Health": {"Check": UNARY, "List": UNARY, "Watch": SERVER_STREAM},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": BIDI_STREAM},
 }

@@ -108,6 +108,14 @@ class ModelRegistry:
             ]
         return models, rows[size - 1][0] if len(rows) > size else None
 
+    def versions(self) -> list[tuple[str, str]]:
+        """Returns model and number of every version, by model, the newest first; 10,000 at most."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT model, version FROM versions ORDER BY model, version DESC LIMIT 10000"
+            ).fetchall()
+        return [(model, str(version)) for model, version in rows]
+
     @staticmethod
     def _aliases(connection: sqlite3.Connection, model: str) -> dict[str, int]:
         return dict(connection.execute("SELECT alias, version FROM aliases WHERE model = ?", (model,)))

@@ -10,6 +10,8 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from mnist_proto.inference import inference_pb2
+from mnist_proto.inference.descriptors import Descriptors
 from mnist_proto.v1 import (
     evaluation_pb2,
     model_pb2,
@@ -25,6 +27,7 @@ from mnist_server.errors import NotFound, ServerError
 from mnist_server.evaluation import EvaluationServicer
 from mnist_server.feed import Feed
 from mnist_server.health import HealthServicer
+from mnist_server.inference import MODEL_INFER, InferenceServicer
 from mnist_server.information import InformationServicer
 from mnist_server.jobs import Jobs
 from mnist_server.limits import Limits
@@ -32,7 +35,7 @@ from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
 from mnist_server.prediction import PREDICT, PREDICT_STREAM, PredictionServicer
 from mnist_server.registry import ModelRegistry
-from mnist_server.rpc import Calls, HotStream, bind
+from mnist_server.rpc import Calls, HotMethod, HotStream, bind
 from mnist_server.scheduler import Scheduler
 from mnist_server.slots import Slots
 from mnist_server.training import TrainingServicer
@@ -103,10 +106,12 @@ class Worker:
             ],
         )
         prediction = PredictionServicer(registry, limits, calls, metrics)
-        hot = {PREDICT: prediction.predict}
-        services = [
+        inference = InferenceServicer(registry, limits, metrics, lambda: self._health.serving())
+        hot: dict[str, HotMethod] = {PREDICT: prediction.predict, MODEL_INFER: inference.infer}
+        services: list[tuple[Any, object]] = [
             (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, self._feed, limits)),
             (prediction_pb2.DESCRIPTOR, prediction),
+            (inference_pb2.DESCRIPTOR, inference),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
             (model_pb2.DESCRIPTOR, ModelServicer(registry)),
             (
@@ -127,7 +132,8 @@ class Worker:
             (service, servicer) for file, servicer in services for service in file.services_by_name.values()
         ]
         names = [*(service.full_name for service, _ in bound), judged.full_name]
-        bound.append((reflected, reflection.ReflectionServicer([*names, reflection.SERVICE_NAME])))
+        reflecting: Any = reflection.ReflectionServicer([*names, reflection.SERVICE_NAME], Descriptors())
+        bound.append((reflected, reflecting))
         self._health = HealthServicer(names)
         self._grpc.add_generic_rpc_handlers(
             (
