@@ -84,7 +84,7 @@ class Server:
             (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, self._feed, limits)),
             (prediction_pb2.DESCRIPTOR, PredictionServicer(registry, limits, calls)),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
-            (model_pb2.DESCRIPTOR, ModelServicer(registry)),
+            (model_pb2.DESCRIPTOR, ModelServicer(registry, database, directory, limits, calls)),
             (
                 server_pb2.DESCRIPTOR,
                 InformationServicer(registry, limits, threads=UNARY_THREADS, blas_threads=BLAS_THREADS),
