@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnist_core.errors import InvalidValue
 from mnist_core.network import Network
 
-# Products of the same numbers differ in their last bits with the kernel, and with what they were batched with.
+# Products of the same numbers differ in their last bits with the kernel and with what was batched with them.
 TOLERANCE = 1e-5
 
 

@@ -64,8 +64,8 @@ INSERT INTO models SELECT model, max(version), 1 FROM versions GROUP BY model;
 CREATE TABLE registry (generation INTEGER NOT NULL) STRICT;
 INSERT INTO registry VALUES (1);
 """
-# A file of schema n has had the first n of them; the others are done when it is opened. They are never changed,
-# only added to.
+# A file of schema n has had the first n of them; the others are done when it is opened. Never changed, only
+# added to.
 _SCHEMAS = (_JOBS_AND_VERSIONS, _MODELS)
 SCHEMA_VERSION = len(_SCHEMAS)
 
@@ -76,7 +76,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Opens the file, or makes it, or brings one of an older program up to date.
 
-        Raises WrongState if a newer program wrote it, Corrupt if it is no database, OSError if it cannot be opened.
+        Raises WrongState if a newer program wrote it, Corrupt if it is no database, OSError if it cannot be
+        opened.
         """
         self.path = path
         self._idle: list[sqlite3.Connection] = []

@@ -122,4 +122,6 @@ def _refuse_aliases(name: ModelName, model: str, aliases: Iterable[str], expecte
     if standing:
         named = ", ".join(str(ModelName(model, alias=alias)) for alias in standing[:_ALIASES_NAMED])
         more = f" and {len(standing) - _ALIASES_NAMED} more" if len(standing) > _ALIASES_NAMED else ""
-        raise WrongState(f"model: {name} is what {named}{more} stand for: expected that {expected}")
+        raise WrongState(
+            f"model: {name} cannot be deleted with {named}{more} standing for it: expected that {expected}"
+        )
