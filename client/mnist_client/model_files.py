@@ -104,12 +104,13 @@ class ModelDownload:
             message = "the server sent no file"
             raise InternalError(grpc.StatusCode.INTERNAL, message, server=self._server)
         if (self._received, self._digest.hexdigest()) != (described.size, described.sha256):
-            raise self._damaged(f"{self._received} bytes of SHA-256 {self._digest.hexdigest()}, expected "
-                                f"{described.size} of {described.sha256}")  # fmt: skip
+            found = f"{self._received} bytes of SHA-256 {self._digest.hexdigest()}"
+            raise self._damaged(f"{found}, expected {described.size} of {described.sha256}")
         try:
             # The one tensor is all that comes after the header.
             self._file.seek(0)
-            self._file.seek(_LENGTH_BYTES + int.from_bytes(self._file.read(_LENGTH_BYTES), "little"))
+            header = int.from_bytes(self._file.read(_LENGTH_BYTES), "little")
+            self._file.seek(_LENGTH_BYTES + min(header, self._received))
             weights = hashlib.file_digest(self._file, "sha256").hexdigest()
             if weights != described.version.weights_hash:
                 raise self._damaged(f"weights of hash {weights}, expected {described.version.weights_hash}")
@@ -117,7 +118,7 @@ class ModelDownload:
             os.fsync(self._file.fileno())
             self._file.close()
             self._part.replace(self._path)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise self._unwritten(error) from error
         return to_version(described.version)
 

@@ -18,7 +18,8 @@ def network(seed: int = 0, output: str = "sigmoid") -> Network:
 
 def test_the_images_are_the_same_for_ever() -> None:
     images = self_check_images(784)
-    assert (images.shape, images.dtype) == ((4, 784), np.uint8)
+    assert images.shape == (4, 784)
+    assert images.dtype == np.uint8
     assert (images[0].max(), images[1].min()) == (0, 255)
     assert images[3].max() < 32
     digest = hashlib.sha256(images.tobytes()).hexdigest()

@@ -59,7 +59,7 @@ def file(tmp_path: Path) -> bytes:
 def messages(
     data: bytes, model: str = "models/new", chunk: int = 1000, **config: Any
 ) -> list[pb.ImportModelRequest]:
-    fields = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} | config
+    fields: dict[str, Any] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} | config
     parts = [data[start : start + chunk] for start in range(0, len(data), chunk)]
     first = pb.ImportModelRequest(config=pb.ImportConfig(model=model, **fields))
     return [first, *(pb.ImportModelRequest(chunk=part) for part in parts)]
