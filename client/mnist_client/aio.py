@@ -40,6 +40,7 @@ from mnist_client.errors import (
     Unavailable,
     from_rpc_error,
 )
+from mnist_client.model_files import ModelDownload, PathLike, alias_request, import_requests, whole_model
 from mnist_client.prediction import (
     Images,
     in_terms_of_images,
@@ -53,6 +54,7 @@ from mnist_client.results import (
     Job,
     Limits,
     Model,
+    ModelVersion,
     Notice,
     Predictions,
     ServerInfo,
@@ -67,7 +69,7 @@ from mnist_client.watch import (
     accepted_job,
     outcome,
 )
-from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info
+from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info, to_version
 from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
 from mnist_proto.v1 import model_pb2, prediction_pb2, server_pb2, training_pb2
 from mnist_proto.v1 import model_pb2_grpc as model_grpc
@@ -189,6 +191,47 @@ class AsyncClient:
         """Returns a model, as `Client.model`."""
         request = model_pb2.GetModelRequest(model=model_name("name", name))
         return to_model((await self._call(self._models.GetModel, request)).model)
+
+    async def set_alias(
+        self, model: str, alias: str, version: int | None, *, etag: str | None = None
+    ) -> Model:
+        """Has an alias of a model stand for a version, as `Client.set_alias`."""
+        request = alias_request(model, alias, version, etag)
+        return to_model((await self._call(self._models.SetAlias, request)).model)
+
+    async def delete_model(self, name: str, *, etag: str | None = None, force: bool = False) -> int:
+        """Deletes a version, or a model whole, as `Client.delete_model`."""
+        request = model_pb2.DeleteModelRequest(model=model_name("name", name), etag=etag or "", force=force)
+        return (await self._call(self._models.DeleteModel, request)).versions
+
+    async def export_model(self, name: str, path: PathLike) -> ModelVersion:
+        """Writes a version as a safetensors file, as `Client.export_model`."""
+        request = model_pb2.ExportModelRequest(model=model_name("name", name))
+        silence = AsyncSilence(self._silence, self.server)
+        with ModelDownload(path, self.server) as download:
+            call = self._models.ExportModel(request)
+            try:
+                responses = aiter(call)
+                while True:
+                    with self._errors():
+                        response = await silence.wait(anext(responses, None))
+                    if response is None:
+                        break
+                    await asyncio.to_thread(download.take, response)
+            finally:
+                call.cancel()
+            return await asyncio.to_thread(download.finish)
+
+    async def import_model(self, path: PathLike, *, name: str) -> ModelVersion:
+        """Makes a file a new version of a model, as `Client.import_model`."""
+        requests = await asyncio.to_thread(import_requests, path, whole_model("name", name))
+        silence = AsyncSilence(self._silence, self.server)
+        call = self._models.ImportModel(silence.sending(requests))
+        try:
+            with self._errors(Ending(call)):
+                return to_version((await silence.wait(call)).version)
+        finally:
+            call.cancel()
 
     async def info(self) -> ServerInfo:
         """Returns what the server says of itself."""

@@ -29,6 +29,7 @@ from mnist_client.errors import (
     ServerError,
     from_rpc_error,
 )
+from mnist_client.model_files import ModelDownload, PathLike, alias_request, import_requests, whole_model
 from mnist_client.prediction import (
     Images,
     in_terms_of_images,
@@ -42,6 +43,7 @@ from mnist_client.results import (
     Job,
     Limits,
     Model,
+    ModelVersion,
     Notice,
     Predictions,
     ServerInfo,
@@ -58,7 +60,7 @@ from mnist_client.watch import (
     outcome,
     silent,
 )
-from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info
+from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info, to_version
 from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
 from mnist_proto.v1 import model_pb2, prediction_pb2, server_pb2, training_pb2
 from mnist_proto.v1 import model_pb2_grpc as model_grpc
@@ -198,6 +200,58 @@ class Client:
         """Returns a model: NAME with its newest 100 versions, NAME@VERSION or NAME@ALIAS with that one."""
         request = model_pb2.GetModelRequest(model=model_name("name", name))
         return to_model(self._call(self._models.GetModel, request).model)
+
+    def set_alias(self, model: str, alias: str, version: int | None, *, etag: str | None = None) -> Model:
+        """Has an alias of a model stand for a version: promotes it, or rolls back to it. Returns the model.
+
+        When this returns, every process of the server answers so; no call fails for it meanwhile.
+
+        version: its number; None removes the alias, but not `default`.
+        etag: the model's, as it was read; None changes it whatever has happened since.
+
+        Raises ConditionNotMet if the model has changed since, DataLoss if the version fails its self-check.
+        """
+        request = alias_request(model, alias, version, etag)
+        return to_model(self._call(self._models.SetAlias, request).model)
+
+    def delete_model(self, name: str, *, etag: str | None = None, force: bool = False) -> int:
+        """Deletes NAME@VERSION, or NAME with all its versions. Returns how many versions went.
+
+        etag: the model's, as it was read; None deletes it whatever has happened since.
+        force: delete a model's aliases too; without it, one that has any is refused.
+
+        Raises ConditionNotMet while an alias stands for what would go, or if the model has changed since.
+        """
+        request = model_pb2.DeleteModelRequest(model=model_name("name", name), etag=etag or "", force=force)
+        return self._call(self._models.DeleteModel, request).versions
+
+    def export_model(self, name: str, path: PathLike) -> ModelVersion:
+        """Writes NAME, NAME@VERSION or NAME@ALIAS as a safetensors file, checked. Returns the version in it.
+
+        path: the file; one that is there is replaced once the new one is whole.
+
+        Raises DataError if it cannot be written, DataLoss if it is damaged.
+        """
+        request = model_pb2.ExportModelRequest(model=model_name("name", name))
+        silence = Silence(self._silence)
+        with ModelDownload(path, self.server) as download:
+            call = self._models.ExportModel(request)
+            with silence.guard(call), self._errors(silence):
+                for response in silence.reading(call):
+                    download.take(response)
+            return download.finish()
+
+    def import_model(self, path: PathLike, *, name: str) -> ModelVersion:
+        """Makes a file that `export_model` has written a new version of the model NAME. Returns the version.
+
+        Raises DataError for a file that cannot be read, InvalidInput for one that is no such model, DataLoss
+        for a damaged one.
+        """
+        requests = import_requests(path, whole_model("name", name))
+        silence = Silence(self._silence)
+        call = self._models.ImportModel.future(silence.sending(requests))
+        with silence.guard(call), self._errors(silence):
+            return to_version(call.result().version)
 
     def info(self) -> ServerInfo:
         """Returns what the server says of itself."""

@@ -340,6 +340,24 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What a network is made of, and the images that it takes."""
+
+    layer_sizes: tuple[int, ...]
+    """Inputs, hidden neurons, classes: (784, 30, 10)."""
+    height: int
+    width: int
+    activation: str
+    """Of the hidden layers: 'sigmoid', 'tanh' or 'relu'."""
+    output: str
+    """Of the last layer: 'sigmoid' or 'softmax'."""
+    loss: str
+    """What its training made small: 'quadratic' or 'cross_entropy'."""
+    dtype: str
+    """'float32' or 'float64'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
     """One immutable version of a model."""
 
@@ -347,13 +365,17 @@ class ModelVersion:
     """models/{m}/versions/{n}"""
     version: int
     create_time: datetime
-    job: str
-    """The job that made it."""
-    config: ResolvedConfig
+    job: str | None
+    """The job that made it; None: it was imported."""
+    config: ResolvedConfig | None
+    """How it was made; None: it was imported."""
     last_epoch: Epoch | None
     parameters: int
     """Numbers it learnt."""
     weights_hash: str
+    network: Network
+    provenance: Mapping[str, str]
+    """What the file that it was imported from says of its making, unproven; empty if it was made here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,6 +388,8 @@ class Model:
     """Newest first."""
     aliases: Mapping[str, int]
     """Alias to version; `default` answers where a model is named without one."""
+    etag: str
+    """Changes whenever an alias or a version does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +406,7 @@ class Limits:
     max_parameters: int
     max_queued_jobs: int
     max_streams: int
+    max_model_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

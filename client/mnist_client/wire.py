@@ -155,8 +155,26 @@ def to_model(model: model_pb2.Model) -> results.Model:
     """Returns a model and its versions."""
     return results.Model(
         name=model.name,
-        versions=tuple(_version(version) for version in model.versions),
+        versions=tuple(to_version(version) for version in model.versions),
         aliases=dict(model.aliases),
+        etag=model.etag,
+    )
+
+
+def to_version(version: model_pb2.ModelVersion) -> results.ModelVersion:
+    """Returns a version of a model."""
+    has_epoch = version.HasField("last_epoch")
+    return results.ModelVersion(
+        name=version.name,
+        version=version.version,
+        create_time=to_time(version.create_time),
+        job=version.job or None,
+        config=to_config(version.config) if version.HasField("config") else None,
+        last_epoch=results.Epoch(**_epoch_fields(version.last_epoch)) if has_epoch else None,
+        parameters=version.parameters,
+        weights_hash=version.weights_hash,
+        network=_network(version.network),
+        provenance=dict(version.provenance),
     )
 
 
@@ -184,17 +202,15 @@ def to_time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
-def _version(version: model_pb2.ModelVersion) -> results.ModelVersion:
-    has_epoch = version.HasField("last_epoch")
-    return results.ModelVersion(
-        name=version.name,
-        version=version.version,
-        create_time=to_time(version.create_time),
-        job=version.job,
-        config=to_config(version.config),
-        last_epoch=results.Epoch(**_epoch_fields(version.last_epoch)) if has_epoch else None,
-        parameters=version.parameters,
-        weights_hash=version.weights_hash,
+def _network(network: model_pb2.Network) -> results.Network:
+    return results.Network(
+        layer_sizes=tuple(network.layer_sizes),
+        height=network.height,
+        width=network.width,
+        activation=_word(pb.Activation.DESCRIPTOR, network.activation, "ACTIVATION_"),
+        output=_word(pb.Output.DESCRIPTOR, network.output, "OUTPUT_"),
+        loss=_word(pb.Loss.DESCRIPTOR, network.loss, "LOSS_"),
+        dtype=_word(pb.Dtype.DESCRIPTOR, network.dtype, "DTYPE_"),
     )
 
 

@@ -1,15 +1,23 @@
 """A neural network in NumPy, how it learns, and how pictures become its inputs."""
 
-from mnist_core.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
+from mnist_core.checkpoint import (
+    SavedModel,
+    load_checkpoint,
+    load_model,
+    read_model,
+    save_checkpoint,
+    save_model,
+)
 from mnist_core.configuration import TrainingConfig
 from mnist_core.dataset import Dataset, Split
-from mnist_core.errors import CheckpointError, Diverged, InvalidValue
+from mnist_core.errors import CheckpointError, ChecksumError, Diverged, InvalidValue
 from mnist_core.evaluation import Evaluation, Mistake, evaluate
 from mnist_core.network import Network
 from mnist_core.training import EpochReport, Progress, TrainingState, train
 
 __all__ = [
     "CheckpointError",
+    "ChecksumError",
     "Dataset",
     "Diverged",
     "EpochReport",
@@ -18,12 +26,14 @@ __all__ = [
     "Mistake",
     "Network",
     "Progress",
+    "SavedModel",
     "Split",
     "TrainingConfig",
     "TrainingState",
     "evaluate",
     "load_checkpoint",
     "load_model",
+    "read_model",
     "save_checkpoint",
     "save_model",
     "train",

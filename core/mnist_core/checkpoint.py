@@ -7,6 +7,7 @@ pickle anywhere: unpickling runs whatever code the file's author liked.
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import safetensors.numpy
 from mnist_core.activation import Array
 from mnist_core.configuration import TrainingConfig
 from mnist_core.durable import write_file
-from mnist_core.errors import CheckpointError, InvalidValue
+from mnist_core.errors import CheckpointError, ChecksumError, InvalidValue
 from mnist_core.network import MAX_PARAMETERS, Network
+from mnist_core.self_check import self_check, self_check_answers
 from mnist_core.training import TrainingState
 
 _CHECKPOINT = "mnist-grpc checkpoint 1"
@@ -56,22 +58,66 @@ def load_checkpoint(path: Path) -> tuple[TrainingState, TrainingConfig, dict[str
         state = TrainingState(network, velocity, np.random.Generator(bits), **counts)
         return state, config, provenance
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise CheckpointError(path, f"it does not describe a training: {error!r}") from error
+        raise CheckpointError(path, f"it does not describe a training: {_why(error)}") from error
 
 
-def save_model(path: Path, network: Network, config: TrainingConfig, provenance: dict[str, str]) -> None:
-    """Writes a network, durably, with how it was made. Raises OSError."""
-    _write(path, _MODEL, {"parameters": network.parameters}, _describe(network, config, provenance))
+@dataclass(frozen=True)
+class SavedModel:
+    """What a model file holds."""
+
+    network: Network
+    """Its parameters are read-only, and it has passed its self-check."""
+    config: TrainingConfig
+    provenance: dict[str, str]
+    """What else made it."""
+    height: int | None
+    width: int | None
+    """Of its images, in pixels; None where the file does not say."""
+
+
+def save_model(
+    path: Path,
+    network: Network,
+    config: TrainingConfig,
+    provenance: dict[str, str],
+    *,
+    image: tuple[int, int] | None = None,
+) -> None:
+    """Writes a network, durably, with how it was made and what it answers to its self-check.
+
+    image: height and width of its images, whose product is its inputs; None leaves it unsaid.
+
+    Raises OSError, or InvalidValue for a network whose answers are not finite.
+    """
+    texts = _describe(network, config, provenance)
+    if image is not None:
+        texts |= {"height": str(image[0]), "width": str(image[1])}
+    texts["self_check"] = json.dumps(self_check_answers(network))
+    _write(path, _MODEL, {"parameters": network.parameters}, texts)
 
 
 def load_model(path: Path) -> tuple[Network, TrainingConfig, dict[str, str]]:
-    """Returns the network, its parameters read-only, configuration and provenance. Raises CheckpointError."""
+    """Returns the network, its parameters read-only, configuration and provenance, as `read_model` does."""
+    saved = read_model(path)
+    return saved.network, saved.config, saved.provenance
+
+
+def read_model(path: Path) -> SavedModel:
+    """Returns what a model file holds, once the network has passed the self-check that is in it.
+
+    Raises CheckpointError; of that a ChecksumError where the content is not what was written.
+    """
     tensors, texts = _read(path, _MODEL)
     try:
+        if set(tensors) != {"parameters"}:
+            raise InvalidValue("tensors", sorted(tensors), "`parameters` alone")
         network, config, provenance = _network(tensors, texts)
+        height, width = _image(texts, network)
+        if "self_check" in texts:
+            self_check(network, json.loads(texts["self_check"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise CheckpointError(path, f"it does not describe a network: {error!r}") from error
-    return network.freeze(), config, provenance
+        raise CheckpointError(path, f"it does not describe a network: {_why(error)}") from error
+    return SavedModel(network.freeze(), config, provenance, height, width)
 
 
 def _describe(network: Network, config: TrainingConfig, provenance: dict[str, str]) -> dict[str, str]:
@@ -96,6 +142,16 @@ def _network(
     if not all(isinstance(text, str) for item in provenance.items() for text in item):
         raise InvalidValue("provenance", provenance, "texts by name")
     return network, config, provenance
+
+
+def _image(texts: dict[str, str], network: Network) -> tuple[int | None, int | None]:
+    if not {"height", "width"} & set(texts):
+        return None, None
+    height, width = int(texts["height"]), int(texts["width"])
+    if height < 1 or width < 1 or height * width != network.sizes[0]:
+        expected = f"two numbers whose product is {network.sizes[0]}, the network's inputs"
+        raise InvalidValue("height, width", (height, width), expected)
+    return height, width
 
 
 def _velocity(tensors: dict[str, Array], network: Network, config: TrainingConfig) -> Array | None:
@@ -147,7 +203,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str]]:
     if texts.get("format") != kind:
         raise CheckpointError(path, f"it is {texts.get('format')!r}, not {kind!r}")
     if texts.pop("sha256", None) != _digest(tensors, texts):
-        raise CheckpointError(path, "its checksum is not that of its content")
+        raise ChecksumError(path, "its checksum is not that of its content")
     return tensors, texts
 
 
@@ -158,3 +214,9 @@ def _digest(tensors: dict[str, Array], texts: dict[str, str]) -> str:
         digest.update(json.dumps([name, tensor.dtype.name, tensor.shape]).encode())
         digest.update(tensor.data)
     return digest.hexdigest()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, InvalidValue):
+        return str(error)
+    return f"it has no {error}" if isinstance(error, KeyError) else repr(error)

@@ -3,6 +3,7 @@
 InvalidValue     the caller's: a value that cannot be used
 Diverged         the hyperparameters': training ran away to numbers that are none
 CheckpointError  the file's: it is missing, damaged, or no checkpoint
+ChecksumError    of those, one whose content is not what was written
 """
 
 import reprlib
@@ -46,6 +47,10 @@ class CheckpointError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.why}"
+
+
+class ChecksumError(CheckpointError):
+    """A checkpoint or model file whose content is not what was written."""
 
 
 # A value may be as long as a caller likes; the message may not.

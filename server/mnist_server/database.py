@@ -14,11 +14,10 @@ from pathlib import Path
 
 from mnist_server.errors import Corrupt, WrongState
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_SECONDS = 10
 
 # Messages of the contract are stored as they are (`body`); columns beside them are what is searched by.
-_SCHEMA = """
+_JOBS_AND_VERSIONS = """
 CREATE TABLE datasets (hash TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT;
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -53,14 +52,33 @@ CREATE TABLE aliases (
     FOREIGN KEY (model, version) REFERENCES versions (model, version)
 ) STRICT, WITHOUT ROWID;
 """
+# A row of `models` outlives its versions, so that no number is ever given twice. `revision` counts a model's
+# changes, and is its etag; `generation` counts those of all models, and says what a process has seen of them.
+_MODELS = """
+CREATE TABLE models (
+    model TEXT PRIMARY KEY,
+    last_version INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO models SELECT model, max(version), 1 FROM versions GROUP BY model;
+CREATE TABLE registry (generation INTEGER NOT NULL) STRICT;
+INSERT INTO registry VALUES (1);
+"""
+# A file of schema n has had the first n of them; the others are done when it is opened. Never changed, only
+# added to.
+_SCHEMAS = (_JOBS_AND_VERSIONS, _MODELS)
+SCHEMA_VERSION = len(_SCHEMAS)
 
 
 class Database:
     """One SQLite file, and the connections of this process to it."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, or makes it. Raises WrongState if a newer program wrote it, Corrupt if it is no
-        database, OSError if it cannot be opened."""
+        """Opens the file, or makes it, or brings one of an older program up to date.
+
+        Raises WrongState if a newer program wrote it, Corrupt if it is no database, OSError if it cannot be
+        opened.
+        """
         self.path = path
         self._idle: list[sqlite3.Connection] = []
         self._pollers = threading.local()
@@ -72,9 +90,10 @@ class Database:
                         f"database: {path} has schema {version}: expected at most {SCHEMA_VERSION}; "
                         "a newer version of the server wrote it"
                     )
-                if version == 0:
-                    for statement in _SCHEMA.split(";"):
+                for schema in _SCHEMAS[version:]:
+                    for statement in schema.split(";"):
                         connection.execute(statement)
+                if version < SCHEMA_VERSION:
                     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.OperationalError as error:
             raise OSError(f"{path} cannot be opened: {error}") from error

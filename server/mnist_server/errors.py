@@ -4,8 +4,10 @@ ServerError
 ├── NotFound            the caller's: no such model, version, alias or job
 ├── AlreadyExists       the caller's: a request id was used for something else
 ├── WrongState          the caller's: not possible in the state that the thing is in
+├── Stale               the caller's: the thing has changed since the caller read it
 ├── InvalidRequest      the caller's: messages that do not make a request (a batch before the configuration)
 ├── LimitReached        nobody's: the server is full; try again later
+├── NotReady            the server's: some of its processes have not yet done what was asked
 └── Corrupt             the disk's: what was written is not what is read
 
 Wrong values are `mnist_core.InvalidValue`. None of these knows a gRPC status code: `status.py` does.
@@ -30,6 +32,14 @@ class AlreadyExists(ServerError):
 
 class WrongState(ServerError):
     """Not possible in the state that the thing is in."""
+
+
+class Stale(ServerError):
+    """The thing has changed since the caller read it."""
+
+
+class NotReady(ServerError):
+    """Some process of the server has not yet done what was asked; it will."""
 
 
 class InvalidRequest(ServerError):

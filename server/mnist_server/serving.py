@@ -113,7 +113,7 @@ class Worker:
             (prediction_pb2.DESCRIPTOR, prediction),
             (inference_pb2.DESCRIPTOR, inference),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
-            (model_pb2.DESCRIPTOR, ModelServicer(registry)),
+            (model_pb2.DESCRIPTOR, ModelServicer(registry, database, directory, limits, calls)),
             (
                 server_pb2.DESCRIPTOR,
                 InformationServicer(

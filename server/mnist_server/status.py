@@ -23,6 +23,8 @@ from mnist_server.errors import (
     InvalidRequest,
     LimitReached,
     NotFound,
+    NotReady,
+    Stale,
     WrongState,
 )
 
@@ -40,7 +42,9 @@ STATUSES: dict[type[Exception], code_pb2.Code.ValueType] = {
     NotFound: code_pb2.NOT_FOUND,
     AlreadyExists: code_pb2.ALREADY_EXISTS,
     WrongState: code_pb2.FAILED_PRECONDITION,
+    Stale: code_pb2.ABORTED,
     LimitReached: code_pb2.RESOURCE_EXHAUSTED,
+    NotReady: code_pb2.UNAVAILABLE,
     Corrupt: code_pb2.DATA_LOSS,
 }
 

@@ -195,7 +195,13 @@ class Trainer:
         config = training_config(resolved.config)
         stop_reason = state.stop_reason(config)
         assert stop_reason is not None, "train() goes on until there is a reason to stop"
-        save_model(self._directory.models / file, state.network, config, _provenance(self._name, resolved))
+        save_model(
+            self._directory.models / file,
+            state.network,
+            config,
+            _provenance(self._name, resolved),
+            image=(resolved.height, resolved.width),
+        )
         job = self._jobs.get(self._name)
         version = model_pb2.ModelVersion(
             create_time=now(),

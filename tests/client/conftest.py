@@ -128,6 +128,7 @@ LIMITS = server_pb2.Limits(
     max_parameters=1_000,
     max_queued_jobs=1,
     max_streams=1,
+    max_model_bytes=2**20,
 )
 METHODS = {
     method.name: method

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -62,3 +63,80 @@ def test_what_is_not_there_is_not_found(two_versions: str, name: str) -> None:
     result = run(two_versions, "show", name)
     assert result.exit_code == ExitCode.NOT_FOUND
     assert result.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def exported(two_versions: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("models") / "two.safetensors"
+    result = run(two_versions, "export", "two@2", str(path), "-o", "json")
+    record = json.loads(result.stdout)
+    assert (record["file"], record["name"]) == (str(path), "models/two/versions/2")
+    assert path.exists()
+    return str(path)
+
+
+def test_a_file_becomes_a_version_that_can_be_promoted_and_deleted(two_versions: str, exported: str) -> None:
+    for number in (1, 2):
+        record = json.loads(run(two_versions, "import", exported, "--name", "cli", "-o", "json").stdout)
+        assert (record["name"], record["job"]) == (f"models/cli/versions/{number}", None)
+        assert record["network"]["layer_sizes"] == [784, 5, 10]
+    text = run(two_versions, "show", "cli@1").stdout
+    assert "imported" in text
+    assert "784-5-10" in text
+    assert "784-5-10" in run(two_versions, "show", "cli").stdout
+    assert run(two_versions, "alias", "cli@2", "candidate").exit_code == 0
+    record = json.loads(run(two_versions, "alias", "cli@candidate", "default", "-o", "json").stdout)
+    assert record["aliases"] == {"default": 2, "candidate": 2}
+    stale = run(two_versions, "alias", "cli@1", "default", "--etag", "1")
+    assert stale.exit_code == ExitCode.CONDITION
+    assert "etag" in stale.stderr
+    refused = run(two_versions, "delete", "cli@2")
+    assert refused.exit_code == ExitCode.CONDITION
+    assert "models/cli/aliases/default" in refused.stderr
+    changed = run(two_versions, "alias", "cli", "candidate", "--remove", "--etag", record["etag"])
+    assert "default@2" in changed.stdout
+    assert "candidate" not in changed.stdout
+    assert json.loads(run(two_versions, "delete", "cli@1", "-o", "json").stdout) == {
+        "name": "models/cli/versions/1",
+        "versions": 1,
+    }
+    assert run(two_versions, "delete", "cli").exit_code == ExitCode.CONDITION
+    assert "models/cli" in run(two_versions, "delete", "cli", "--force").stdout
+    assert run(two_versions, "show", "cli").exit_code == ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("alias", "two", "stable"), ExitCode.USAGE),
+        (("alias", "two@1", "stable", "--remove"), ExitCode.USAGE),
+        (("alias", "two@1", "Stable"), ExitCode.USAGE),
+        (("alias", "two@9", "stable"), ExitCode.NOT_FOUND),
+        (("alias", "two@none", "stable"), ExitCode.NOT_FOUND),
+        (("alias", "two", "none", "--remove"), ExitCode.NOT_FOUND),
+        (("alias", "two", "default", "--remove"), ExitCode.CONDITION),
+        (("delete", "two@9"), ExitCode.NOT_FOUND),
+        (("delete", "two@default"), ExitCode.BAD_INPUT),
+        (("delete", "two@1", "--force"), ExitCode.BAD_INPUT),
+        (("export", "nobody", "FOLDER/m"), ExitCode.NOT_FOUND),
+        (("export", "two", "FOLDER/none/m"), ExitCode.BAD_INPUT),
+        (("import", "FOLDER/none", "--name", "two"), ExitCode.NOT_FOUND),
+        (("import", "FOLDER/empty", "--name", "two"), ExitCode.BAD_INPUT),
+        (("import", "FOLDER/text", "--name", "two"), ExitCode.BAD_INPUT),
+        (("import", "FOLDER/text", "--name", "two@1"), ExitCode.BAD_INPUT),
+        (("import", "FOLDER/text"), ExitCode.USAGE),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_changes_nothing(
+    two_versions: str, tmp_path: Path, words: tuple[str, ...], code: ExitCode
+) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("no model")
+    before = run(two_versions, "show", "two", "-o", "json").stdout
+    files = set(tmp_path.iterdir())
+    result = run(two_versions, *(word.replace("FOLDER", str(tmp_path)) for word in words))
+    assert result.exit_code == code, result.stderr
+    assert result.stdout == ""
+    assert result.stderr
+    assert run(two_versions, "show", "two", "-o", "json").stdout == before
+    assert set(tmp_path.iterdir()) == files

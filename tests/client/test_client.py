@@ -739,6 +739,7 @@ def test_models_are_listed_and_shown(trained: str, digits: Dataset) -> None:
         assert client.model("mnist@default").versions == (first,)
         assert first in model.versions
         assert first.parameters == 784 * 30 + 30 + 30 * 10 + 10
+        assert first.job is not None
         assert client.job(first.job).status().model_version == first.name
         assert first.last_epoch is not None
         assert first.last_epoch.weights_hash == first.weights_hash

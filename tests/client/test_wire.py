@@ -25,7 +25,8 @@ def fill(message: Message) -> None:
         if oneof is not None and len(oneof.fields) > 1:
             continue
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)["alias"] = number
+            kind = field.message_type.fields_by_name["value"].type
+            getattr(message, field.name)["key"] = "text" if kind == field.TYPE_STRING else number
         elif field.message_type is not None:
             part = getattr(message, field.name)
             part = part.add() if field.is_repeated else part
@@ -112,6 +113,13 @@ def test_every_field_of_a_model_arrives() -> None:
     assert_same(message, model)
     assert_same(message.versions[0], model.versions[0])
     assert model.aliases == dict(message.aliases)
+    assert_same(message.versions[0].network, model.versions[0].network)
+    assert model.versions[0].provenance == {"key": "text"}
+
+
+def test_an_imported_version_has_neither_job_nor_configuration() -> None:
+    version = wire.to_version(model_pb2.ModelVersion(name="models/m/versions/1"))
+    assert (version.job, version.config, version.last_epoch) == (None, None, None)
 
 
 def test_every_field_of_the_server_arrives() -> None:

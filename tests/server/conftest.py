@@ -101,7 +101,8 @@ def make_version(
         config = training_config(resolved.config)
         network = TrainingState.begin(config, resolved.height * resolved.width).network
         file = f"{job.removeprefix('jobs/')}.safetensors"
-        save_model(directory.models / file, network, config, {"job": job})
+        image = (resolved.height, resolved.width)
+        save_model(directory.models / file, network, config, {"job": job}, image=image)
         version = model_pb2.ModelVersion(
             create_time=now(),
             job=job,

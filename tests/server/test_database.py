@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_server.database import SCHEMA_VERSION, Database
+from mnist_server.database import _SCHEMAS, SCHEMA_VERSION, Database
 from mnist_server.errors import Corrupt, WrongState
 
 INSERT = "INSERT INTO datasets VALUES (?, ?)"
@@ -27,6 +27,28 @@ def test_what_was_written_is_there_when_the_file_is_opened_again(tmp_path: Path)
     second = Database(path)
     assert hashes(second) == ["a"]
     second.close()
+
+
+def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "mnist.sqlite3"
+    raw = sqlite3.connect(path)
+    raw.executescript(_SCHEMAS[0])
+    raw.executemany(
+        "INSERT INTO versions VALUES (?, ?, ?, x'')", [("a", 1, "f"), ("a", 4, "g"), ("b", 2, "h")]
+    )
+    raw.execute("PRAGMA user_version = 1")
+    raw.commit()
+    raw.close()
+    for _ in range(2):  # the second time there is nothing to do
+        database = Database(path)
+        with database.read() as connection:
+            models = connection.execute("SELECT * FROM models ORDER BY model").fetchall()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            generations = connection.execute("SELECT * FROM registry").fetchall()
+        database.close()
+        assert models == [("a", 4, 1), ("b", 2, 1)]
+        assert generations == [(1,)]
+        assert version == SCHEMA_VERSION
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mnist_core import InvalidValue, load_model
+from mnist_core import InvalidValue, checkpoint, load_model, save_model
 from mnist_proto.names import ModelName
 from mnist_proto.v1 import model_pb2
 from mnist_server import registry as registry_module
 from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
 from mnist_server.errors import Corrupt, NotFound
+from mnist_server.model_changes import delete_version, set_alias
 from mnist_server.registry import ModelRegistry, add_version
 
 
@@ -122,6 +123,123 @@ def test_a_refresh_in_the_middle_of_a_load_is_not_lost(
     assert registry.load("", field="model").name == "models/mnist/versions/2"
 
 
+def spoil(directory: DataDirectory, database: Database, version: int) -> None:
+    """Has a version fail its self-check, everything else about its file being as it was."""
+    with database.read() as connection:
+        rows = connection.execute(
+            "SELECT file FROM versions WHERE model = 'mnist' AND version = ?", (version,)
+        )
+        path = directory.models / rows.fetchone()[0]
+    network, config, provenance = load_model(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "self_check_answers", lambda network: [[0.1] * 10] * 4)
+        save_model(path, network, config, provenance)
+
+
+def test_refresh_has_the_new_version_in_memory_before_it_answers(
+    registry: ModelRegistry, make_version: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_version()
+    registry.load("", field="model")
+    second = make_version(promote=True)
+    answered = []
+
+    def during(path):  # type: ignore[no-untyped-def]  # as load_model
+        held = registry.held("")
+        answered.append(held and held.name)
+        return load_model(path)
+
+    monkeypatch.setattr(registry_module, "load_model", during)
+    registry.refresh()
+    assert answered == [first]
+    held = registry.held("")
+    assert held is not None
+    assert held.name == second
+    assert held is registry.load(second, field="model")
+    assert len(answered) == 1
+
+
+def test_a_version_that_fails_its_self_check_does_not_serve_and_the_one_before_goes_on(
+    registry: ModelRegistry, make_version: Callable[..., str], directory: DataDirectory, database: Database
+) -> None:
+    first = make_version()
+    registry.load("", field="model")
+    bad = make_version(promote=True, seed=1)
+    spoil(directory, database, 2)
+    for _ in range(2):
+        registry.refresh()
+        assert registry.load("", field="model").name == first
+        with pytest.raises(Corrupt, match=rf"^{bad}: .*self_check: .*an answer off by"):
+            registry.load(bad, field="model")
+    good = make_version(promote=True, seed=2)
+    registry.refresh()
+    assert registry.load("", field="model").name == good
+
+
+def test_refresh_does_nothing_where_no_model_has_changed(
+    registry: ModelRegistry, make_version: Callable[..., str], database: Database
+) -> None:
+    make_version()
+    registry.refresh()
+    registry.load("", field="model")
+    resolved, generation = registry._resolved, registry.generation
+    with database.write() as connection:
+        connection.execute("INSERT INTO datasets VALUES ('a', 1)")
+    registry.refresh()
+    assert registry._resolved is resolved
+    assert registry.generation == generation > 0
+
+
+def test_what_was_deleted_is_not_found_and_leaves_the_memory(
+    registry: ModelRegistry, make_version: Callable[..., str], directory: DataDirectory, database: Database
+) -> None:
+    make_version()
+    second = make_version()
+    model = registry.load(second, field="model")
+    delete_version(database, directory.models, "mnist", 2, "")
+    registry.refresh()
+    with pytest.raises(NotFound):
+        registry.load(second, field="model")
+    assert registry.loaded() == []
+    assert model.network.predict(np.zeros((1, 784), np.uint8)).shape == (1, 10)  # who has it keeps it
+
+
+def test_an_alias_whose_version_goes_while_it_is_loaded_is_found_anew(
+    registry: ModelRegistry,
+    make_version: Callable[..., str],
+    directory: DataDirectory,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_version()
+    second = make_version(seed=1)
+
+    def meanwhile(path):  # type: ignore[no-untyped-def]  # as load_model
+        monkeypatch.setattr(registry_module, "load_model", load_model)
+        set_alias(database, "mnist", "default", 2, "")
+        delete_version(database, directory.models, "mnist", 1, "")
+        return load_model(path)
+
+    monkeypatch.setattr(registry_module, "load_model", meanwhile)
+    assert registry.load("", field="model").name == second
+
+
+def test_other_processes_are_waited_for(database: Database, directory: DataDirectory) -> None:
+    asked = []
+
+    def everywhere(generation: int, seconds: float) -> bool:
+        asked.append((generation, seconds))
+        return generation == 1
+
+    alone = ModelRegistry(database, directory.models)
+    assert alone.await_everywhere(1, 5.0)
+    assert alone.generation == 1
+    several = ModelRegistry(database, directory.models, everywhere)
+    assert several.await_everywhere(1, 5.0)
+    assert not several.await_everywhere(2, 0.5)
+    assert asked == [(1, 5.0), (2, 0.5)]
+
+
 def test_a_model_that_is_not_there_is_not_found_and_those_that_are_are_listed(
     registry: ModelRegistry, make_version: Callable[..., str]
 ) -> None:
@@ -195,16 +313,15 @@ def test_what_was_not_asked_for_longest_makes_room(
     one = registry.load(names[0], field="model").network.parameters.nbytes
     monkeypatch.setattr(registry_module, "MAX_LOADED_BYTES", 2 * one)
     registry.load(names[1], field="model")
-    registry.refresh()
-    registry.load(names[0], field="model")
     registry.load(names[2], field="model")
-    assert registry.loaded() == [names[0], names[2]]
-    assert registry.load(names[1], field="model").name == names[1]
-    assert registry.loaded() == [names[2], names[1]]
+    assert registry.loaded() == [names[1], names[2]]
+    registry.load(names[1], field="model")  # once one has had to make room, each that is asked for says so
+    assert registry.load(names[0], field="model").name == names[0]
+    assert registry.loaded() == [names[1], names[0]]
     assert len(reads) == 4
     monkeypatch.setattr(registry_module, "MAX_LOADED_BYTES", 1)
-    assert registry.load(names[0], field="model").name == names[0]  # one is served, however large
-    assert registry.loaded() == [names[0]]
+    assert registry.load(names[2], field="model").name == names[2]  # one is served, however large
+    assert registry.loaded() == [names[2]]
 
 
 def test_a_model_is_shown_with_its_versions_newest_first(

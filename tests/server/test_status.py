@@ -14,7 +14,9 @@ from mnist_server.errors import (
     InvalidRequest,
     LimitReached,
     NotFound,
+    NotReady,
     ServerError,
+    Stale,
     WrongState,
 )
 from mnist_server.status import DOMAIN, STATUSES, to_status
@@ -45,6 +47,8 @@ def test_every_error_of_the_server_has_a_status() -> None:
         (NotFound("job", "jobs/1", "a job"), code_pb2.NOT_FOUND, "NOT_FOUND"),
         (AlreadyExists("taken"), code_pb2.ALREADY_EXISTS, "ALREADY_EXISTS"),
         (WrongState("ended"), code_pb2.FAILED_PRECONDITION, "WRONG_STATE"),
+        (Stale("changed"), code_pb2.ABORTED, "STALE"),
+        (NotReady("soon"), code_pb2.UNAVAILABLE, "NOT_READY"),
         (LimitReached("full", 5.0), code_pb2.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
         (Corrupt("torn"), code_pb2.DATA_LOSS, "CORRUPT"),
     ],

@@ -8,7 +8,7 @@ import click
 
 from mnist_client.cli.output import FORMATS, TABLE
 from mnist_client.client import Client
-from mnist_proto.names import expand_job, expand_model
+from mnist_proto.names import expand_job, expand_model, is_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,7 +100,15 @@ def layer_sizes(text: str) -> tuple[int, ...]:
         raise ValueError(f"{text!r} is not valid: expected sizes such as 30 or 100,100, or none") from None
 
 
+def alias_name(text: str) -> str:
+    """Returns the name of an alias as it is. Raises ValueError."""
+    if not is_id(text):
+        raise ValueError(f"{text!r} is not valid: expected an alias matching [a-z][a-z0-9-]{{0,62}}")
+    return text
+
+
 # What the wire calls models/{m}, models/{m}/versions/{n} or models/{m}/aliases/{a}: m, m@3, m@stable.
 MODEL = Word("model", expand_model)
+ALIAS = Word("alias", alias_name)
 JOB = Word("job", expand_job)
 LAYERS = Word("sizes", layer_sizes)

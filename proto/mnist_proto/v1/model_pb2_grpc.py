@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Says which models there are.
+    """Says which models there are, and changes them.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,30 @@ class ModelServiceStub(object):
                 request_serializer=mnist__proto_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=mnist__proto_dot_v1_dot_model__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/mnist.v1.ModelService/SetAlias',
+                request_serializer=mnist__proto_dot_v1_dot_model__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_model__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/mnist.v1.ModelService/DeleteModel',
+                request_serializer=mnist__proto_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
+                _registered_method=True)
+        self.ExportModel = channel.unary_stream(
+                '/mnist.v1.ModelService/ExportModel',
+                request_serializer=mnist__proto_dot_v1_dot_model__pb2.ExportModelRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_model__pb2.ExportModelResponse.FromString,
+                _registered_method=True)
+        self.ImportModel = channel.stream_unary(
+                '/mnist.v1.ModelService/ImportModel',
+                request_serializer=mnist__proto_dot_v1_dot_model__pb2.ImportModelRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_model__pb2.ImportModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Says which models there are.
+    """Says which models there are, and changes them.
     """
 
     def ListModels(self, request, context):
@@ -60,6 +80,41 @@ class ModelServiceServicer(object):
 
     def GetModel(self, request, context):
         """Returns one model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Has an alias stand for a version, or removes it; one transaction. Promotes a version, and rolls back.
+        The version is loaded and has passed its self-check before anything changes (DATA_LOSS if it does not
+        pass); until then, and for calls that have begun, the version before answers. When this returns, every
+        process of the server has the change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModel(self, request, context):
+        """Deletes one version, or a model whole. FAILED_PRECONDITION while an alias stands for a version that would
+        go. Calls that have begun are answered. The numbers of versions are never used again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportModel(self, request, context):
+        """Sends one version as a file: first what it is, then its bytes in order. DATA_LOSS if what is stored is
+        damaged. docs/model-file.md describes the file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportModel(self, request_iterator, context):
+        """Makes a new version of a model from a file as ExportModel sends it. The client sends one configuration,
+        then the file's bytes in order, then half-closes. The file is judged whole before anything is made of
+        it; a broken stream leaves nothing behind. A model's first version gets the alias `default`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +133,26 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=mnist__proto_dot_v1_dot_model__pb2.GetModelRequest.FromString,
                     response_serializer=mnist__proto_dot_v1_dot_model__pb2.GetModelResponse.SerializeToString,
             ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=mnist__proto_dot_v1_dot_model__pb2.SetAliasRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_model__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=mnist__proto_dot_v1_dot_model__pb2.DeleteModelRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_model__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'ExportModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportModel,
+                    request_deserializer=mnist__proto_dot_v1_dot_model__pb2.ExportModelRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_model__pb2.ExportModelResponse.SerializeToString,
+            ),
+            'ImportModel': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportModel,
+                    request_deserializer=mnist__proto_dot_v1_dot_model__pb2.ImportModelRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_model__pb2.ImportModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mnist.v1.ModelService', rpc_method_handlers)
@@ -87,7 +162,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Says which models there are.
+    """Says which models there are, and changes them.
     """
 
     @staticmethod
@@ -134,6 +209,114 @@ class ModelService(object):
             '/mnist.v1.ModelService/GetModel',
             mnist__proto_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
             mnist__proto_dot_v1_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mnist.v1.ModelService/SetAlias',
+            mnist__proto_dot_v1_dot_model__pb2.SetAliasRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_model__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mnist.v1.ModelService/DeleteModel',
+            mnist__proto_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mnist.v1.ModelService/ExportModel',
+            mnist__proto_dot_v1_dot_model__pb2.ExportModelRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_model__pb2.ExportModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportModel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/mnist.v1.ModelService/ImportModel',
+            mnist__proto_dot_v1_dot_model__pb2.ImportModelRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_model__pb2.ImportModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

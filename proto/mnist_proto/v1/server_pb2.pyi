@@ -87,6 +87,7 @@ class Limits(google.protobuf.message.Message):
     MAX_PARAMETERS_FIELD_NUMBER: builtins.int
     MAX_QUEUED_JOBS_FIELD_NUMBER: builtins.int
     MAX_STREAMS_FIELD_NUMBER: builtins.int
+    MAX_MODEL_BYTES_FIELD_NUMBER: builtins.int
     max_message_bytes: builtins.int
     """Bytes a message, in either direction."""
     max_images_per_request: builtins.int
@@ -106,7 +107,9 @@ class Limits(google.protobuf.message.Message):
     max_queued_jobs: builtins.int
     """Jobs waiting for their turn."""
     max_streams: builtins.int
-    """Streams open at a time: Train, WatchTraining, Evaluate and PredictStream."""
+    """Streams open at a time: Train, WatchTraining, Evaluate, PredictStream, ExportModel and ImportModel."""
+    max_model_bytes: builtins.int
+    """Bytes of a model's file to be imported."""
     def __init__(
         self,
         *,
@@ -120,8 +123,9 @@ class Limits(google.protobuf.message.Message):
         max_parameters: builtins.int = ...,
         max_queued_jobs: builtins.int = ...,
         max_streams: builtins.int = ...,
+        max_model_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max_dataset_bytes", b"max_dataset_bytes", "max_dataset_images", b"max_dataset_images", "max_encoded_images", b"max_encoded_images", "max_encoded_pixels", b"max_encoded_pixels", "max_image_pixels", b"max_image_pixels", "max_images_per_request", b"max_images_per_request", "max_message_bytes", b"max_message_bytes", "max_parameters", b"max_parameters", "max_queued_jobs", b"max_queued_jobs", "max_streams", b"max_streams"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_dataset_bytes", b"max_dataset_bytes", "max_dataset_images", b"max_dataset_images", "max_encoded_images", b"max_encoded_images", "max_encoded_pixels", b"max_encoded_pixels", "max_image_pixels", b"max_image_pixels", "max_images_per_request", b"max_images_per_request", "max_message_bytes", b"max_message_bytes", "max_model_bytes", b"max_model_bytes", "max_parameters", b"max_parameters", "max_queued_jobs", b"max_queued_jobs", "max_streams", b"max_streams"]) -> None: ...
 
 Global___Limits: typing_extensions.TypeAlias = Limits
 
