@@ -11,7 +11,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean \
-	bench-classic bench-streams bench-training bench-training-quick
+	bench-classic bench-streams bench-training bench-training-quick bench-serving bench-serving-quick
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -69,8 +69,17 @@ bench-training: setup .venv-peers/made ## training against peers; needs MNIST an
 bench-training-quick: setup .venv-peers/made ## the classic network alone, two rounds, nothing written
 	$(BIN)/python -m benchmarks.training --quick
 
+# A peer that cannot be installed is left out, and the results say so.
+bench-serving: setup ## serving against peers; needs Linux, h2load, g++ and libgrpc++-dev (twenty minutes)
+	-$(MAKE) --keep-going $(SERVING_PEERS:%=.venv-serving/%/made) .venv-serving/plot/made
+	$(BIN)/python -m benchmarks.serving
+
+bench-serving-quick: setup ## some of it, against Triton and the limits alone, nothing written (two minutes)
+	-$(MAKE) .venv-serving/triton/made
+	$(BIN)/python -m benchmarks.serving --quick
+
 clean: ## remove the environments
-	rm -rf .venv .venv-proto .venv-lowest .venv-peers
+	rm -rf .venv .venv-proto .venv-lowest .venv-peers .venv-serving
 
 .venv/made: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -102,4 +111,18 @@ clean: ## remove the environments
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check \
 		torch==2.13.0 jax==0.10.2 jaxlib==0.10.2 scikit-learn==1.9.1 onnxruntime==1.32.0 onnx==1.23.2 \
 		matplotlib==3.11.2 numpy==2.4.6
+	touch $@
+
+# What serving is compared with, each in an environment of its own, since they do not agree on libraries.
+SERVING_PEERS = triton kserve mlserver litserve bentoml
+serving-triton = nvidia-pytriton==0.7.0 numpy==1.26.4
+serving-kserve = kserve==0.21.0 grpcio==1.85.3 numpy==2.4.6
+serving-mlserver = mlserver==1.7.1 grpcio==1.85.3 numpy==2.4.6
+serving-litserve = litserve==0.2.19 numpy==2.4.6
+serving-bentoml = bentoml==1.4.40 numpy==2.4.6
+serving-plot = matplotlib==3.11.2
+
+.venv-serving/%/made: Makefile
+	$(PYTHON) -m venv .venv-serving/$*
+	.venv-serving/$*/bin/pip install --quiet --disable-pip-version-check $(serving-$*)
 	touch $@
