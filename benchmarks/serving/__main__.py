@@ -142,6 +142,7 @@ class Run:
                     Contender(recipe, self._questions, self._shared, folder, self._pinned)
                 )
                 seconds = contender.first_answer()
+                contender.process.settle()
             except (Missing, Unfit) as error:
                 self._absent[recipe.name] = str(error)
                 click.echo(f"  {recipe.name} is left out: {error}")

@@ -32,6 +32,7 @@ def starting(
             try:
                 with Contender(recipe, questions, shared, folder, cores) as contender:
                     seconds = contender.first_answer()
+                    contender.process.settle()
                     memory = contender.process.resident_mib()
             except (Missing, Unfit) as error:
                 results[recipe.name] = {"trouble": str(error)}
@@ -102,6 +103,7 @@ def beside_training(
             Client(contender.address) as client,
         ):
             contender.first_answer()
+            contender.process.settle()
             size = contender.validate(PREDICT, 1)
 
             def ask() -> Load:
@@ -167,6 +169,7 @@ def workers(
             sizes = {}
             for contender in (one, two):
                 contender.first_answer()
+                contender.process.settle()
                 sizes[contender.name] = contender.validate(PREDICT, 1)
             for number in range(rounds):
                 for contender in (one, two)[:: -1 if number % 2 else 1]:

@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 STOP_SECONDS = 15
+# A server that has begun to answer may still be starting a second worker.
+QUIET_SECONDS, PATIENCE_SECONDS = 0.5, 10
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -63,6 +65,14 @@ class Process:
         tree = set(self.tree())
         sizes = [int(fields[21]) * _PAGE / 2**20 for pid, fields in _stats() if pid in tree]
         return sorted(sizes, reverse=True)
+
+    def settle(self) -> None:
+        """Waits until they do next to nothing, but not for ever."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        before, used = -1.0, sum(self.cpu_seconds().values())
+        while used - before > QUIET_SECONDS / 20 and time.monotonic() < until:
+            time.sleep(QUIET_SECONDS)
+            before, used = used, sum(self.cpu_seconds().values())
 
     def pause(self) -> None:
         """Stops all of them, so that they take nothing from another's measurement."""
