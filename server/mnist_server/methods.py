@@ -21,6 +21,10 @@ _SERVICES: dict[str, dict[str, str]] = {
     "mnist.v1.ModelService": {
         "ListModels": UNARY,
         "GetModel": UNARY,
+        "SetAlias": UNARY,
+        "DeleteModel": UNARY,
+        "ExportModel": SERVER_STREAM,
+        "ImportModel": CLIENT_STREAM,
     },
     "mnist.v1.ServerService": {"GetServerInfo": UNARY},
     "inference.GRPCInferenceService": {

@@ -85,8 +85,14 @@ class Worker:
         database = directory.database()
         limit_threads(BLAS_THREADS)
         jobs = Jobs(database)
-        registry = ModelRegistry(database, directory.models)
-        self._feed = Feed(directory, database, registry.refresh)
+        registry = ModelRegistry(database, directory.models, None if slots is None else slots.everywhere)
+
+        def refresh() -> None:
+            registry.refresh()
+            if self._slot is not None:  # whoever changed an alias waits to see it here
+                self._slot.generation = registry.generation
+
+        self._feed = Feed(directory, database, refresh)
         calls = Calls(UNARY_THREADS, limits.max_streams)
         self._threads = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="call")
         self._grpc = grpc.server(
@@ -149,6 +155,7 @@ class Worker:
         self._fast = hotpath.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
         # Before the port, which hands out connections from then on.
         load_defaults(registry)
+        refresh()
         try:
             self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError:

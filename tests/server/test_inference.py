@@ -332,7 +332,7 @@ def test_pixels_out_of_range_are_refused(
 
 
 def test_what_is_no_message_is_refused(stub: object, channel: grpc.Channel, refused: Refused) -> None:
-    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     refused(lambda: call(b"\xff", timeout=DEADLINE), INVALID, "1 bytes", field="request")
 
 
@@ -374,6 +374,7 @@ def test_describes_server_and_model(
     assert (model.name, list(model.versions)) == ("mnist", ["2", "1"])
     one = stub.ModelMetadata(pb.ModelMetadataRequest(name="mnist", version="1"), timeout=DEADLINE)
     assert list(one.versions) == ["1"]
+    config: Any
     [config] = [stub.ModelConfig(pb.ModelConfigRequest(name="mnist"), timeout=DEADLINE).config]
     assert config.max_batch_size == limits.max_images_per_request
     # The same tensors, with and without the number of images.
