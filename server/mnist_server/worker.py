@@ -44,7 +44,7 @@ def main() -> int:
             configuration["port"],
             slots,
             configuration["index"],
-            fast_path=configuration["fast_path"],
+            fast_path=configuration.get("fast_path", True),
         )
     except (ServerError, OSError, sqlite3.Error) as error:
         os.write(1, FAILED + " ".join(str(error).split()).encode() + b"\n")
