@@ -374,14 +374,14 @@ def test_describes_server_and_model(
     assert (model.name, list(model.versions)) == ("mnist", ["2", "1"])
     one = stub.ModelMetadata(pb.ModelMetadataRequest(name="mnist", version="1"), timeout=DEADLINE)
     assert list(one.versions) == ["1"]
-    config: Any
-    [config] = [stub.ModelConfig(pb.ModelConfigRequest(name="mnist"), timeout=DEADLINE).config]
+    config = stub.ModelConfig(pb.ModelConfigRequest(name="mnist"), timeout=DEADLINE).config
     assert config.max_batch_size == limits.max_images_per_request
+    configured: list[Any] = [*config.input, *config.output]
     # The same tensors, with and without the number of images.
     described = [(t.name, list(t.shape)) for t in (*model.inputs, *model.outputs)]
     assert described == [("images", [-1, 784]), ("probabilities", [-1, 10]), ("digit", [-1])]
-    assert [(t.name, [-1, *t.dims]) for t in (*config.input, *config.output)] == described
-    types = [pb.DataType.Name(t.data_type) for t in (*config.input, *config.output)]
+    assert [(t.name, [-1, *t.dims]) for t in configured] == described
+    types = [pb.DataType.Name(t.data_type) for t in configured]
     assert types == [f"TYPE_{t.datatype}" for t in (*model.inputs, *model.outputs)]
 
 

@@ -26,6 +26,7 @@ Messages = Callable[..., list[training_pb2.TrainRequest]]
 
 SERVICES = [
     "grpc.health.v1.Health",
+    "inference.GRPCInferenceService",
     "mnist.v1.EvaluationService",
     "mnist.v1.ModelService",
     "mnist.v1.PredictionService",
