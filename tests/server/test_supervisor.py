@@ -16,8 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnist_client import Client
 from mnist_client.results import EpochFinished, Succeeded
-from mnist_proto.v1 import server_pb2
+from mnist_proto.v1 import prediction_pb2, server_pb2
 from mnist_proto.v1 import training_pb2 as pb
+from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_proto.v1.server_pb2_grpc import ServerServiceStub
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
 
@@ -189,6 +190,20 @@ class TestWorkers:
         assert one.GetTrainingJob(pb.GetTrainingJobRequest(job=job), timeout=DEADLINE).job.HasField(
             "end_time"
         )
+
+    def test_an_alias_has_moved_in_all_of_them_once_that_is_said(
+        self, serve: Serve, make_version: Callable[..., str]
+    ) -> None:
+        versions = [make_version(seed=seed) for seed in (1, 2)]
+        served = serve("--workers", "2")
+        request = prediction_pb2.PredictRequest(pixels=IMAGE.tobytes(), height=28, width=28)
+        channels = channels_of_all(served).values()
+        with Client(served.address) as client:
+            for turn in range(20):
+                client.set_alias("mnist", "default", 2 - turn % 2)
+                for channel in channels:
+                    answer = PredictionServiceStub(channel).Predict(request, timeout=DEADLINE)
+                    assert answer.model == versions[1 - turn % 2]
 
     def test_says_serving_once_it_has_the_models(
         self, serve: Serve, make_version: Callable[..., str]
