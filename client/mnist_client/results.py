@@ -417,7 +417,9 @@ class ServerInfo:
     start_time: datetime
     limits: Limits
     threads: int
-    """Threads that answer unary calls."""
+    """Threads that answer unary calls, of each worker."""
+    workers: int
+    """Processes that answer."""
     environment: Environment
     models_loaded: tuple[str, ...]
     """models/{m}/versions/{n}"""

@@ -187,6 +187,7 @@ def to_server_info(info: server_pb2.ServerInfo) -> results.ServerInfo:
             **{field.name: getattr(info.limits, field.name) for field in info.limits.DESCRIPTOR.fields}
         ),
         threads=info.threads,
+        workers=info.workers,
         environment=_environment(info.environment),
         models_loaded=tuple(info.models_loaded),
     )

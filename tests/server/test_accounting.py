@@ -160,8 +160,8 @@ def test_one_stream_too_many_is_counted(channel: grpc.Channel, limits: Limits, m
         next(stream)
     with pytest.raises(grpc.RpcError):
         next(stub.PredictStream(requests(), timeout=TIMEOUT))
-    counts = metrics.read().methods[PREDICT_STREAM]
-    assert (codes(counts), counts.in_flight) == ({RESOURCE_EXHAUSTED: 1}, limits.max_streams)
+    wait_for(lambda: codes(metrics.read().methods[PREDICT_STREAM]), {RESOURCE_EXHAUSTED: 1})
+    assert metrics.read().methods[PREDICT_STREAM].in_flight == limits.max_streams
     done.set()
     for stream in streams:
         list(stream)

@@ -409,9 +409,11 @@ class TestStarting:
         try:
             with grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0)]) as channel:
                 raw: Any = channel
-                calls = [
-                    raw.stream_unary("/mnist.v1.ModelService/ListModels").future(silent()) for _ in range(4)
-                ]
+
+                def begin() -> Any:
+                    return raw.stream_unary("/mnist.v1.ModelService/ListModels").future(silent())
+
+                calls = [begin() for _ in range(4)]
                 deadline = time.monotonic() + TIMEOUT
                 code = None
                 while code is not grpc.StatusCode.RESOURCE_EXHAUSTED:  # until the four have arrived
@@ -421,6 +423,8 @@ class TestStarting:
                     except grpc.RpcError as error:
                         call: Any = error
                         code = call.code()
+                    # The call above may have been there before the last of the four, which then was refused.
+                    calls = [begin() if call.done() else call for call in calls]
                 for call in calls:
                     call.cancel()
                 while code is not None:  # until the four are gone

@@ -28,6 +28,7 @@ def info(settings: Settings) -> None:
         (
             ("Version", server.version),
             ("Up since", local_time(server.start_time)),
+            ("Workers", server.workers),
             ("Threads", server.threads),
             (
                 "Arithmetic",
