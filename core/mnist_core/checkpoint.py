@@ -192,7 +192,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str]]:
         raise CheckpointError(path, f"its header has {header_bytes} bytes, more than {_MAX_HEADER_BYTES}")
     try:
         # safetensors leaves it without types.
-        found: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        found: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no types
         texts = json.loads(data[8 : 8 + header_bytes])["__metadata__"]
         tensors = {
             name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])

@@ -77,7 +77,7 @@ class HotPath:
         from grpc import _server
 
         cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
-        state: Any = server._state  # type: ignore[attr-defined]
+        state: Any = server._state  # type: ignore[attr-defined]  # private: see above
         if state.interceptor_pipeline is not None:
             raise ValueError("the server has interceptors, which would not be asked")
         if state.stage is not _server._ServerStage.STOPPED:
