@@ -18,7 +18,7 @@ from mnist_server.errors import Corrupt, InvalidRequest, NotFound
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics, ModelCounts
 from mnist_server.names import model_name
-from mnist_server.prediction import forward
+from mnist_server.prediction import MANY, forward
 from mnist_server.registry import Model, ModelRegistry
 from mnist_server.rpc import LATER, check_wanted
 from mnist_server.status import to_status
@@ -27,8 +27,6 @@ from mnist_server.tensors import DTYPES, Asked
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 PLATFORM = "mnist_numpy"
 EXTENSIONS = ("classification", "model_configuration", "model_repository", "statistics")
-# A request of more images, or of more classes as text, would keep those waiting that are ready with it.
-_MANY = 256
 
 
 class _Group(NamedTuple):
@@ -73,7 +71,8 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             except Exception as error:
                 answers[place] = error
             else:
-                if asked.images * max(1, *(output.classes for output in asked.outputs)) > _MANY:
+                # A class as text takes about as long as an image.
+                if asked.images * max(1, *(output.classes for output in asked.outputs)) > MANY:
                     continue
                 group = groups.get((model.name, asked.datatype))
                 if group is None:

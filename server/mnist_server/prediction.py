@@ -28,8 +28,8 @@ PREDICT_STREAM = "/mnist.v1.PredictionService/PredictStream"
 DIGIT_SIZE = 28  # what to_digit makes
 # Images that one product answers: what lies between its steps fits into memory, however wide the layers.
 _CHUNK = 1024
-# A request of more images than this would keep those waiting that are ready with it.
-_MANY = 256
+# A request of more images than this would keep those waiting that are ready with it: it is left for Later.
+MANY = 256
 
 # A context in which slow work is done.
 Aside = Callable[[], AbstractContextManager[object]]
@@ -127,7 +127,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                     self._pixels(request, model)  # says what is wrong
                 except InvalidValue as error:
                     answers[place] = error
-            elif len(pixels) <= _MANY * height * width:
+            elif len(pixels) <= MANY * height * width:
                 group = groups.get(model.name)
                 if group is None:
                     group = groups[model.name] = _Group(model, [], [], [])
