@@ -123,4 +123,33 @@ clean: ## remove the environments
 		torch==2.13.0 jax==0.10.2 jaxlib==0.10.2 scikit-learn==1.9.1 onnxruntime==1.32.0 onnx==1.23.2 \
 		matplotlib==3.11.2 numpy==2.4.6
 	touch $@
-	# Triton's clients. The client in Python wants a protobuf before 7. perf_analyzer comes wheels up to 2.50, and two libraries: libb64, of Debian, CUDA's runtime, though it uses none it. Where one them cannot be had, there is no perf_analyzer, the check says so. .venv-triton/made: Makefile rm -rf .venv-triton && $(PYTHON) -m venv mkdir .venv-triton/perf .venv-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[grpc]==2.73.*' 'protobuf<7' cd ../bin/pip download --no-deps \ --platform manylinux1_x86_64 manylinux2014_x86_64 tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79 (ldconfig -p | grep -q 'libb64.so.0d' || { apt-get libb64-0d dpkg -x libb64*.deb .; }) for wheel *.whl; do ../bin/python zipfile -e "$$wheel" done find . \( -name 'lib*.so*' -o \) -type f,l ! -path './lib*' -exec cp -L {} \; chmod +x LD_LIBRARY_PATH=. ./perf_analyzer --version -f perf_analyzer; echo "perf_analyzer had here"; } touch $@ What serving compared with, each an environment its own, since they not agree on libraries. SERVING_PEERS = triton kserve mlserver litserve bentoml serving-triton nvidia-pytriton==0.7.0 numpy==1.26.4 serving-kserve kserve==0.21.0 grpcio==1.85.3 numpy==2.4.6 serving-mlserver mlserver==1.7.1 serving-litserve litserve==0.2.19 serving-bentoml bentoml==1.4.40 serving-plot matplotlib==3.11.2 .venv-serving/%/made: .venv-serving/$* .venv-serving/$*/bin/pip $(serving-$*)
+
+# Triton's clients. The client in Python wants a protobuf before 7. perf_analyzer comes in wheels up to 2.50, and
+# wants two libraries: libb64, of Debian, and CUDA's runtime, though it uses none of it. Where one of them
+# cannot be had, there is no perf_analyzer, and the check says so.
+.venv-triton/made: Makefile
+	rm -rf .venv-triton && $(PYTHON) -m venv .venv-triton && mkdir .venv-triton/perf
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[grpc]==2.73.*' 'protobuf<7'
+	cd .venv-triton/perf && ../bin/pip download --quiet --disable-pip-version-check --no-deps \
+		--platform manylinux1_x86_64 --platform manylinux2014_x86_64 \
+		tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79 && \
+		(ldconfig -p | grep -q 'libb64.so.0d' || { apt-get download --quiet libb64-0d && dpkg -x libb64*.deb .; }) && \
+		for wheel in *.whl; do ../bin/python -m zipfile -e "$$wheel" .; done && \
+		find . \( -name 'lib*.so*' -o -name perf_analyzer \) -type f,l ! -path './lib*' -exec cp -L {} . \; && \
+		chmod +x perf_analyzer && LD_LIBRARY_PATH=. ./perf_analyzer --version || \
+		{ rm -f perf_analyzer; echo "perf_analyzer cannot be had here"; }
+	touch $@
+
+# What serving is compared with, each in an environment of its own, since they do not agree on libraries.
+SERVING_PEERS = triton kserve mlserver litserve bentoml
+serving-triton = nvidia-pytriton==0.7.0 numpy==1.26.4
+serving-kserve = kserve==0.21.0 grpcio==1.85.3 numpy==2.4.6
+serving-mlserver = mlserver==1.7.1 grpcio==1.85.3 numpy==2.4.6
+serving-litserve = litserve==0.2.19 numpy==2.4.6
+serving-bentoml = bentoml==1.4.40 numpy==2.4.6
+serving-plot = matplotlib==3.11.2
+
+.venv-serving/%/made: Makefile
+	$(PYTHON) -m venv .venv-serving/$*
+	.venv-serving/$*/bin/pip install --quiet --disable-pip-version-check $(serving-$*)
+	touch $@
