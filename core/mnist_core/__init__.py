@@ -1,5 +1,6 @@
 """A neural network in NumPy, how it learns, and how pictures become its inputs."""
 
+from mnist_core.augmentation import Augmentation, augment
 from mnist_core.checkpoint import (
     SavedModel,
     load_checkpoint,
@@ -16,6 +17,7 @@ from mnist_core.network import Network
 from mnist_core.training import EpochReport, Progress, TrainingState, train
 
 __all__ = [
+    "Augmentation",
     "CheckpointError",
     "ChecksumError",
     "Dataset",
@@ -30,6 +32,7 @@ __all__ = [
     "Split",
     "TrainingConfig",
     "TrainingState",
+    "augment",
     "evaluate",
     "load_checkpoint",
     "load_model",
