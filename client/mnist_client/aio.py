@@ -118,6 +118,7 @@ class AsyncClient:
         data: Data,
         *,
         name: str | None = None,
+        recipe: str | None = None,
         hidden: Hidden | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -138,6 +139,7 @@ class AsyncClient:
         """Sends a data set and starts a job that learns from it, as `Client.train`."""
         config = training_config(
             name=name,
+            recipe=recipe,
             hidden=hidden,
             epochs=epochs,
             batch_size=batch_size,

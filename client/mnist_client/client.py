@@ -108,6 +108,7 @@ class Client:
         data: Data,
         *,
         name: str | None = None,
+        recipe: str | None = None,
         hidden: Hidden | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -127,12 +128,13 @@ class Client:
     ) -> "TrainingJob":
         """Sends a data set and starts a job that learns from it; returns once the server has accepted it.
 
-        What is None is left to the server, whose defaults are the classic run: 784-30-10 sigmoid neurons,
+        What is None is left to the recipe, and that of None is the classic run: 784-30-10 sigmoid neurons,
         quadratic loss, 30 epochs of mini-batches of 10, learning rate 3.0.
 
         data: a SPEC such as 'mnist' or a path, a Dataset, a Split, or (images, labels): uint8 (N, H, W),
             0 = paper, 255 = ink, and N labels.
         name: the model to make a version of; None names it after the job.
+        recipe: 'classic', 'quick', 'mlp', 'mlp-augmented' or 'best'.
         hidden: neurons of the hidden layers, one number or several; () for none.
         activation: of the hidden layers: 'sigmoid', 'tanh' or 'relu'.
         output: activation of the last layer: 'sigmoid' or 'softmax'.
@@ -149,6 +151,7 @@ class Client:
         """
         config = training_config(
             name=name,
+            recipe=recipe,
             hidden=hidden,
             epochs=epochs,
             batch_size=batch_size,

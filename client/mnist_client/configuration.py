@@ -20,6 +20,7 @@ _FIELDS = pb.TrainingConfig.DESCRIPTOR.fields_by_name
 def training_config(
     *,
     name: str | None,
+    recipe: str | None,
     hidden: Hidden | None,
     promote: bool,
     request_id: str | None,
@@ -39,6 +40,8 @@ def training_config(
     config = pb.TrainingConfig(promote=promote, request_id=request_id or str(uuid.uuid4()))
     if name is not None:
         config.model = model_name("name", name)
+    if recipe is not None:
+        config.recipe = recipe
     if hidden is not None:
         config.hidden_layers.SetInParent()
         config.hidden_layers.sizes.extend(_sizes(hidden))

@@ -149,7 +149,8 @@ def describe(config: ResolvedConfig) -> list[str]:
     asked = config.hyperparameters
     network = "-".join(str(size) for size in config.layer_sizes)
     activations = [asked.activation] * bool(asked.hidden_layers) + [asked.output]
-    words = [
+    words = [f"recipe {asked.recipe}"] if asked.recipe != "classic" else []
+    words += [
         f"{network} {' and '.join(dict.fromkeys(activations))}",
         f"{asked.loss.replace('_', '-')} loss",
         f"mini-batches of {asked.batch_size}",

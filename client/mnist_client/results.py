@@ -118,6 +118,8 @@ class Hyperparameters:
 
     model: str
     """The model to make a version of, models/{m}."""
+    recipe: str
+    """What hyperparameters were taken from that were not given."""
     hidden_layers: tuple[int, ...]
     """Neurons a layer, from the input's side."""
     activation: str

@@ -96,6 +96,7 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
     config = resolved.config
     hyperparameters = results.Hyperparameters(
         model=config.model,
+        recipe=config.recipe or "classic",
         hidden_layers=tuple(config.hidden_layers.sizes),
         activation=_word(pb.Activation.DESCRIPTOR, config.activation, "ACTIVATION_"),
         output=_word(pb.Output.DESCRIPTOR, config.output, "OUTPUT_"),

@@ -14,9 +14,12 @@ from mnist_core.dataset import Dataset, Split
 from mnist_core.errors import CheckpointError, ChecksumError, Diverged, InvalidValue
 from mnist_core.evaluation import Evaluation, Mistake, evaluate
 from mnist_core.network import Network
+from mnist_core.recipes import CLASSIC, RECIPES
 from mnist_core.training import EpochReport, Progress, TrainingState, train
 
 __all__ = [
+    "CLASSIC",
+    "RECIPES",
     "Augmentation",
     "CheckpointError",
     "ChecksumError",

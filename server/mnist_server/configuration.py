@@ -1,14 +1,15 @@
 """From the configuration a caller sends to the one that is resolved, and to the network's own.
 
-Absent values get the network's defaults, which are the book's; what is present is judged as it is.
+Absent values are those of a recipe, without one the book's; what is present is judged as it is.
 """
 
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from mnist_core import InvalidValue, TrainingConfig
+from mnist_core import CLASSIC, RECIPES, InvalidValue, TrainingConfig
 from mnist_core.network import count
 from mnist_core.threads import blas_threads
 from mnist_proto.names import parse_model
@@ -32,8 +33,11 @@ _ENUMS: dict[str, Any] = {
 
 def training_config(config: pb.TrainingConfig) -> TrainingConfig:
     """Returns the network's configuration. Raises InvalidValue, naming the field within `config`."""
+    recipe = RECIPES.get(config.recipe or CLASSIC)
+    if recipe is None:
+        raise InvalidValue("config.recipe", config.recipe, "one of " + ", ".join(RECIPES))
     present = {field.name for field, _ in config.ListFields()}
-    values: dict[str, object] = {name: getattr(config, name) for name in _NUMBERS if name in present}
+    values: dict[str, Any] = {name: getattr(config, name) for name in _NUMBERS if name in present}
     if config.HasField("hidden_layers"):
         values["hidden_sizes"] = tuple(config.hidden_layers.sizes)
     for name in _ENUMS:
@@ -41,7 +45,7 @@ def training_config(config: pb.TrainingConfig) -> TrainingConfig:
         if word is not None:
             values[name] = word
     try:
-        return TrainingConfig(**values)  # type: ignore[arg-type]  # names and types are the message's
+        return replace(recipe, **values)
     except InvalidValue as error:
         field = "hidden_layers.sizes" if error.field == "hidden_sizes" else error.field
         raise InvalidValue(f"config.{field}", error.value, error.expected) from None
@@ -117,6 +121,7 @@ def resolve(
         validation_images=config.validation_images if config.HasField("validation_images") else None,
         seed=core.seed,
         dtype=pb.Dtype.Value(f"DTYPE_{core.dtype.upper()}"),
+        recipe=config.recipe,
     )
     return pb.ResolvedConfig(
         config=resolved,

@@ -116,6 +116,7 @@ async def test_a_job_learns_and_says_so(client: AsyncClient, digits: Dataset) ->
 async def test_every_option_reaches_the_job(client: AsyncClient, few: Dataset) -> None:
     options: dict[str, Any] = {
         "name": "async-optioned",
+        "recipe": "quick",
         "hidden": (12, 11),
         "epochs": 3,
         "batch_size": 7,

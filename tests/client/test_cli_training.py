@@ -34,6 +34,7 @@ def test_without_options_it_is_the_classic_run(server: str) -> None:
         client.job(record["job"]).cancel()
     asked = record["config"]["hyperparameters"]
     assert {name: asked[name] for name in asked if name not in ("seed", "request_id", "model")} == {
+        "recipe": "classic",
         "hidden_layers": [30],
         "activation": "sigmoid",
         "output": "sigmoid",
@@ -56,7 +57,8 @@ def test_without_options_it_is_the_classic_run(server: str) -> None:
 def test_every_option_arrives(server: str) -> None:
     result = train(
         server,
-        *("--name", "every-option", "--hidden", "20,10", "--epochs", "2", "--batch-size", "16"),
+        *("--name", "every-option", "--recipe", "quick"),
+        *("--hidden", "20,10", "--epochs", "2", "--batch-size", "16"),
         *("--learning-rate", "0.1", "--activation", "relu", "--output-layer", "softmax"),
         *("--loss", "cross_entropy", "--initialization", "scaled", "--weight-decay", "0.001"),
         *("--momentum", "0.5", "--validation", "500", "--patience", "1", "--seed", "18446744073709551615"),
@@ -68,6 +70,7 @@ def test_every_option_arrives(server: str) -> None:
     del asked["request_id"]
     assert asked == {
         "model": "models/every-option",
+        "recipe": "quick",
         "hidden_layers": [20, 10],
         "activation": "relu",
         "output": "softmax",

@@ -104,6 +104,7 @@ def test_without_options_it_is_the_classic_run(client: Client, few: Dataset) -> 
     assert (asked.epochs, asked.batch_size, asked.learning_rate) == (30, 10, 3.0)
     assert (asked.weight_decay, asked.momentum, asked.patience) == (0.0, 0.0, None)
     assert (asked.initialization, asked.dtype, asked.promote) == ("normal", "float32", False)
+    assert asked.recipe == "classic"
     assert asked.model == f"models/{job.name.removeprefix('jobs/')}"
     assert (config.train_images, config.validation_images, config.test_images) == (200, 0, 50)
 
@@ -112,6 +113,7 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
     job = client.train(
         few,
         name="optioned",
+        recipe="quick",
         hidden=(12, 11),
         epochs=3,
         batch_size=7,
@@ -132,7 +134,7 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
     config = job.status().config
     asked = config.hyperparameters
     assert asked.model == "models/optioned"
-    assert asked.hidden_layers == (12, 11)
+    assert (asked.recipe, asked.hidden_layers) == ("quick", (12, 11))
     assert (asked.epochs, asked.batch_size, asked.learning_rate) == (3, 7, 0.25)
     assert (asked.activation, asked.output, asked.loss) == ("relu", "softmax", "cross_entropy")
     assert (asked.initialization, asked.weight_decay, asked.momentum) == ("scaled", 0.125, 0.5)

@@ -13,6 +13,7 @@ from mnist_proto.v1 import training_pb2 as pb
 
 NOTHING: dict[str, Any] = {
     "name": None,
+    "recipe": None,
     "hidden": None,
     "promote": False,
     "request_id": None,
@@ -43,6 +44,7 @@ def test_every_call_is_a_job_of_its_own_unless_told_otherwise() -> None:
 def test_everything_can_be_asked_for() -> None:
     config = make(
         name="m",
+        recipe="best",
         hidden=[100, 50],
         promote=True,
         request_id="r",
@@ -78,6 +80,7 @@ def test_everything_can_be_asked_for() -> None:
         validation_images=7,
         seed=2**64 - 1,
         dtype=pb.DTYPE_FLOAT64,
+        recipe="best",
     )
     assert len(config.ListFields()) == len(config.DESCRIPTOR.fields)
 

@@ -30,6 +30,7 @@ BRAILLE = range(0x2801, 0x2900)
 def accepted(epochs: int = 30) -> Accepted:
     asked = Hyperparameters(
         model="models/mnist",
+        recipe="classic",
         hidden_layers=(30,),
         activation="sigmoid",
         output="sigmoid",

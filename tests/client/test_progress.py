@@ -26,6 +26,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = ResolvedConfig(
     hyperparameters=Hyperparameters(
         model="models/mnist",
+        recipe="classic",
         hidden_layers=(30,),
         activation="sigmoid",
         output="sigmoid",
@@ -239,6 +240,13 @@ def test_description_of_another_run() -> None:
         "weight decay 0.0001, momentum 0.9, scaled weights, float64, seed 42"
     )
     assert second == "60,000 images to learn from, 5,000 to validate on"
+
+
+def test_description_of_a_recipe_begins_with_its_name() -> None:
+    hyperparameters = dataclasses.replace(CONFIG.hyperparameters, recipe="best")
+    assert describe(dataclasses.replace(CONFIG, hyperparameters=hyperparameters))[0].startswith(
+        "recipe best, 784-30-10 sigmoid, "
+    )
 
 
 def test_description_without_hidden_layers_has_the_last_one_s_activation() -> None:

@@ -1,11 +1,12 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 
 import mnist_core.configuration
-from mnist_core import InvalidValue, TrainingConfig
+from mnist_core import CLASSIC, RECIPES, InvalidValue, TrainingConfig
 from mnist_proto.names import parse_model
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.configuration import MAX_BATCH_NEURONS, check_config, resolve, training_config
@@ -95,6 +96,7 @@ EVERYTHING = pb.TrainingConfig(
     validation_images=10_000,
     seed=2**64 - 1,
     dtype=pb.DTYPE_FLOAT64,
+    recipe=CLASSIC,
 )
 
 
@@ -124,6 +126,30 @@ def test_what_is_asked_for_is_what_is_resolved() -> None:
 def test_resolving_what_was_resolved_changes_nothing(config: pb.TrainingConfig) -> None:
     once = resolved(config)
     assert resolved(once.config) == once
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_recipe_is_resolved_whole_and_what_is_present_goes_before_it(recipe: str) -> None:
+    known = RECIPES[recipe]
+    asked = pb.TrainingConfig(recipe=recipe, seed=known.seed)
+    assert training_config(asked) == known
+    found = resolved(asked)
+    assert found.config.recipe == recipe
+    # The recipe may change with the code: what was resolved says all by itself.
+    alone = pb.TrainingConfig()
+    alone.CopyFrom(found.config)
+    alone.ClearField("recipe")
+    assert training_config(alone) == known
+
+    asked.epochs, asked.hidden_layers.sizes[:] = 2, [5]
+    assert training_config(asked) == replace(known, epochs=2, hidden_sizes=(5,))
+
+
+def test_an_unknown_recipe_is_named_with_those_there_are() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check_config(pb.TrainingConfig(recipe="Quick"))
+    assert caught.value.field == "config.recipe"
+    assert caught.value.expected == f"one of {', '.join(RECIPES)}"
 
 
 def test_present_and_zero_is_a_value() -> None:

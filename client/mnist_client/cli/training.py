@@ -27,6 +27,12 @@ from mnist_client.results import Accepted
     "--name", type=MODEL, metavar="MODEL", help="Model to make a version of. [default: named after the job]"
 )
 @click.option(
+    "--recipe",
+    metavar="NAME",
+    help="What to take hyperparameters from that are not given: classic, quick, mlp, mlp-augmented or best. "
+    "[default: classic]",
+)
+@click.option(
     "--hidden",
     type=LAYERS,
     metavar="SIZES",
@@ -93,6 +99,7 @@ def train(
     \b
     Example:
       mnist-client train --name mnist
+      mnist-client train --recipe quick --seed 1
       mnist-client train --hidden 100 --output-layer softmax --loss cross_entropy --learning-rate 0.1
       mnist-client train --data mnist-5k --epochs 5 --seed 1 -o jsonl
     """

@@ -235,8 +235,8 @@ Global___HiddenLayers: typing_extensions.TypeAlias = HiddenLayers
 
 @typing.final
 class TrainingConfig(google.protobuf.message.Message):
-    """What to train and how. Every hyperparameter may be absent, which means its default; a value that is
-    present is judged as it is, zero too.
+    """What to train and how. Every hyperparameter may be absent, which means what the recipe says: the defaults
+    given here are those of `classic`. A value that is present is judged as it is, zero too.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -258,6 +258,7 @@ class TrainingConfig(google.protobuf.message.Message):
     VALIDATION_IMAGES_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
+    RECIPE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model to make a version of, models/{m}. Empty: the model is named after the job."""
     request_id: builtins.str
@@ -299,6 +300,10 @@ class TrainingConfig(google.protobuf.message.Message):
     """Fixes the initial weights and the order of the images. Absent: the server draws one and says it."""
     dtype: Global___Dtype.ValueType
     """Default float32."""
+    recipe: builtins.str
+    """What absent hyperparameters are taken from: classic, quick, mlp, mlp-augmented or best. What is present
+    goes before it. Empty: classic.
+    """
     @property
     def hidden_layers(self) -> Global___HiddenLayers:
         """Absent: one hidden layer of 30 neurons."""
@@ -323,9 +328,10 @@ class TrainingConfig(google.protobuf.message.Message):
         validation_images: builtins.int | None = ...,
         seed: builtins.int | None = ...,
         dtype: Global___Dtype.ValueType = ...,
+        recipe: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "request_id", b"request_id", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
