@@ -481,6 +481,16 @@ class AsyncTrainingJob:
         request = training_pb2.CancelTrainingRequest(job=self.name)
         return to_job((await self._client._call(self._client._training.CancelTraining, request)).job)
 
+    async def pause(self) -> Job:
+        """Asks the job to put itself aside, as `TrainingJob.pause`."""
+        request = training_pb2.PauseTrainingRequest(job=self.name)
+        return to_job((await self._client._call(self._client._training.PauseTraining, request)).job)
+
+    async def resume(self, *, allow_inexact: bool = False) -> Job:
+        """Puts the job back into the queue, as `TrainingJob.resume`."""
+        request = training_pb2.ResumeTrainingRequest(job=self.name, allow_inexact=allow_inexact)
+        return to_job((await self._client._call(self._client._training.ResumeTraining, request)).job)
+
     def __repr__(self) -> str:
         return f"AsyncTrainingJob({self.name!r})"
 

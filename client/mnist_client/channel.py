@@ -24,7 +24,7 @@ _CONNECT_TIMEOUT_MS = 5_000
 # Calls that may be made twice: they read, or, as CancelTraining, change nothing the second time.
 IDEMPOTENT = {
     "mnist.v1.PredictionService": ("Predict",),
-    "mnist.v1.TrainingService": ("GetTrainingJob", "ListTrainingJobs", "CancelTraining"),
+    "mnist.v1.TrainingService": ("GetTrainingJob", "ListTrainingJobs", "CancelTraining", "PauseTraining"),
     "mnist.v1.ModelService": ("GetModel", "ListModels"),
     "mnist.v1.ServerService": ("GetServerInfo",),
     "grpc.health.v1.Health": ("Check",),

@@ -510,6 +510,26 @@ class TrainingJob:
         request = training_pb2.CancelTrainingRequest(job=self.name)
         return to_job(self._client._call(self._client._training.CancelTraining, request).job)
 
+    def pause(self) -> Job:
+        """Asks the job, which runs, to put itself aside, and returns it as it is now: it may be RUNNING for a
+        moment still. It stays PAUSED until it is resumed or cancelled.
+
+        Raises ConditionNotMet for a job that is queued or has ended.
+        """
+        request = training_pb2.PauseTrainingRequest(job=self.name)
+        return to_job(self._client._call(self._client._training.PauseTraining, request).job)
+
+    def resume(self, *, allow_inexact: bool = False) -> Job:
+        """Puts the job, which is paused, back into the queue, and returns it. It goes on to the same bits.
+
+        allow_inexact: go on even where libraries or the processor are not those that it was accepted with,
+            though it may then come to other bits.
+
+        Raises ConditionNotMet for a job that is not paused, or where something differs, naming it.
+        """
+        request = training_pb2.ResumeTrainingRequest(job=self.name, allow_inexact=allow_inexact)
+        return to_job(self._client._call(self._client._training.ResumeTraining, request).job)
+
     def __repr__(self) -> str:
         return f"TrainingJob({self.name!r})"
 

@@ -29,6 +29,7 @@ _LABEL = 9
 _STATE_STYLES = {
     "QUEUED": "not dim yellow",
     "RUNNING": "not dim cyan",
+    "PAUSED": "not dim yellow",
     "SUCCEEDED": "not dim bold green",
     "FAILED": "not dim bold red",
     "CANCELLED": "not dim bold yellow",

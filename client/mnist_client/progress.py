@@ -14,8 +14,10 @@ from mnist_client.results import (
     Event,
     Failed,
     Notice,
+    Paused,
     Progress,
     ResolvedConfig,
+    Resumed,
     Started,
     Succeeded,
 )
@@ -58,6 +60,11 @@ class TrainingProgress:
             case Continued():
                 self.state, self.inside, self._inside_since = "RUNNING", None, None
                 self.note = f"continued from epoch {message.epoch}"
+            case Paused():
+                self.state, self.inside, self._inside_since = "PAUSED", None, None
+                self.note = message.reason or "paused"
+            case Resumed():
+                self.state, self.note = "QUEUED", ""
             case Succeeded() | Failed() | Cancelled():
                 self.state, self.inside, self.end = type(message).__name__.upper(), None, message
                 self.note = message.reason if isinstance(message, Failed) else ""

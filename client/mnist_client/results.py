@@ -248,10 +248,15 @@ class EpochFinished(Epoch):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continued(_Entry):
-    """The job goes on after its process or the server had died."""
+    """The job goes on: after its process or the server had died or stopped, or after it was resumed."""
 
     epoch: int
     """The first epoch done again or anew, from 0."""
+    skipped_checkpoints: tuple[str, ...]
+    """Newer checkpoints that could not be used, each as 'file: why'."""
+    differences: tuple[str, ...]
+    """What differs from the environment that the job was accepted in, each as 'name was X, is Y'; from here
+    on its weights may differ from those of an undisturbed run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +281,23 @@ class Cancelled(_Entry):
     """The job was cancelled, and made no model."""
 
 
-Event = Accepted | Started | EpochFinished | Continued | Succeeded | Failed | Cancelled
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(_Entry):
+    """The job was put aside."""
+
+    reason: str | None
+    """Why the server did so itself; None: it was asked to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(_Entry):
+    """The job is in the queue again."""
+
+    differences: tuple[str, ...]
+    """What differs from the environment that the job was accepted in, each as 'name was X, is Y'."""
+
+
+Event = Accepted | Started | EpochFinished | Continued | Succeeded | Failed | Cancelled | Paused | Resumed
 
 # Training: what a watch says besides
 
@@ -323,7 +344,7 @@ class Job:
     name: str
     """jobs/{j}"""
     state: str
-    """'QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED' or 'CANCELLED'."""
+    """'QUEUED', 'RUNNING', 'PAUSED', 'SUCCEEDED', 'FAILED' or 'CANCELLED'."""
     model: str
     """The model it makes a version of, models/{m}."""
     config: ResolvedConfig
@@ -335,7 +356,7 @@ class Job:
     model_version: str | None
     """What it made, models/{m}/versions/{n}."""
     reason: str | None
-    """Why it failed."""
+    """Why it failed, or why the server itself paused it."""
 
 
 # Models and the server
@@ -409,6 +430,7 @@ class Limits:
     max_queued_jobs: int
     max_streams: int
     max_model_bytes: int
+    max_running_jobs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,14 @@ def to_event(event: pb.TrainingEvent) -> results.Event | None:
             epoch = event.epoch_finished
             return results.EpochFinished(job=job, sequence=sequence, time=time, **_epoch_fields(epoch))
         case "continued":
-            return results.Continued(job=job, sequence=sequence, time=time, epoch=event.continued.epoch)
+            return results.Continued(
+                job=job,
+                sequence=sequence,
+                time=time,
+                epoch=event.continued.epoch,
+                skipped_checkpoints=tuple(event.continued.skipped_checkpoints),
+                differences=tuple(event.continued.differences),
+            )
         case "succeeded":
             return results.Succeeded(
                 job=job,
@@ -51,6 +58,12 @@ def to_event(event: pb.TrainingEvent) -> results.Event | None:
             return results.Failed(job=job, sequence=sequence, time=time, reason=event.failed.reason)
         case "cancelled":
             return results.Cancelled(job=job, sequence=sequence, time=time)
+        case "paused":
+            reason = event.paused.reason or None
+            return results.Paused(job=job, sequence=sequence, time=time, reason=reason)
+        case "resumed":
+            differences = tuple(event.resumed.differences)
+            return results.Resumed(job=job, sequence=sequence, time=time, differences=differences)
     return None
 
 

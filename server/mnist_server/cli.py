@@ -21,6 +21,7 @@ EXIT_CONDITION = 8
 # Files open at a time: an upload of three splits has six, and there may be hundreds. A common limit is 1,024.
 _MAX_FILES = 65_536
 _MAX_WORKERS = 256
+_MAX_JOBS = 64
 
 
 class _Workers(click.ParamType[int]):
@@ -64,6 +65,13 @@ def main() -> None:
     help="Processes that answer, each of its own connections on the one port; auto: as many as cores.",
 )
 @click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, _MAX_JOBS),
+    help="Jobs that train at a time, each in a process of its own; the others wait for their turn.",
+)
+@click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     help="Port of the page for Prometheus, http://METRICS_HOST:PORT/metrics; 0 picks one, which the log says."
@@ -89,6 +97,7 @@ def serve(
     port: int,
     data_dir: Path,
     workers: int,
+    jobs: int,
     metrics_port: int | None,
     metrics_host: str,
     fast_path: bool,
@@ -100,7 +109,7 @@ def serve(
 
     \b
     Example:
-      mnist-server serve --port 50051 --data-dir ./mnist-data --workers 2 --metrics-port 9100
+      mnist-server serve --port 50051 --data-dir ./mnist-data --workers 2 --jobs 2 --metrics-port 9100
     """
     asked = _signals()
     _raise_file_limit()
@@ -127,7 +136,7 @@ def serve(
             click.echo(f"Serving on {supervisor.address}")
 
     try:
-        supervisor.open(directory, host, port, fast_path=fast_path)
+        supervisor.open(directory, host, port, jobs=jobs, fast_path=fast_path)
         if metrics_port is not None:
             from mnist_server.exposition import Exposition
             from mnist_server.metrics_page import MetricsPage

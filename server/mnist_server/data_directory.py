@@ -21,7 +21,7 @@ class DataDirectory:
     lock, workers.lock    say who the server is, and that some worker lives
     accepting.lock        is held while a data set gets a row that names it
     datasets/{sha256}/    images and labels, a file a split
-    jobs/{j}/             a running job's lock, checkpoints and progress
+    jobs/{j}/             the lock, checkpoints and progress of a job that has begun and not ended
     models/{j}.safetensors   the parameters of the version that job made
     """
 
@@ -56,7 +56,7 @@ class DataDirectory:
 
     def remove_strays(self, database: Database) -> None:
         """Removes what a process left behind when it died: files and folders that no row names."""
-        live = "SELECT name FROM jobs WHERE state IN (1, 2)"  # QUEUED, RUNNING
+        live = "SELECT name FROM jobs WHERE state IN (1, 2, 6)"  # QUEUED, RUNNING, PAUSED
         with database.read() as connection:
             known = {
                 self.datasets: {row[0] for row in connection.execute("SELECT hash FROM datasets")},

@@ -64,9 +64,14 @@ INSERT INTO models SELECT model, max(version), 1 FROM versions GROUP BY model;
 CREATE TABLE registry (generation INTEGER NOT NULL) STRICT;
 INSERT INTO registry VALUES (1);
 """
+# What a running job's trainer is asked to do, and whether the job may go on where its bits will differ.
+_PAUSING = """
+ALTER TABLE jobs ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN allow_inexact INTEGER NOT NULL DEFAULT 0;
+"""
 # A file of schema n has had the first n of them; the others are done when it is opened. Never changed, only
 # added to.
-_SCHEMAS = (_JOBS_AND_VERSIONS, _MODELS)
+_SCHEMAS = (_JOBS_AND_VERSIONS, _MODELS, _PAUSING)
 SCHEMA_VERSION = len(_SCHEMAS)
 
 

@@ -1,12 +1,14 @@
 """Training jobs: each one request to train, with a state and a durable history.
 
 A job's state is what its events make of it. Whoever appends an event does it in one transaction with the
-state that follows: the server while the job waits, its trainer, and nobody else, while it runs.
+state that follows: the server while the job waits or is paused, its trainer, and nobody else, while it runs.
 """
 
 import secrets
 import sqlite3
 import time
+from collections.abc import Collection
+from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -127,50 +129,95 @@ class Jobs:
             return append(connection, name, event)
 
     def cancel(self, name: str) -> pb.TrainingJob:
-        """Cancels a waiting job, or asks a running one's trainer to. Raises NotFound, or WrongState if it has
-        ended in another way."""
+        """Cancels a queued or paused job, or asks a running one's trainer to.
+
+        Raises NotFound, or WrongState if it has ended in another way.
+        """
         with self._database.write() as connection:
             job = _job(connection, name)
             if job.state == pb.JOB_STATE_CANCELLED:
                 return job
             if job.state in ENDED:
-                raise WrongState(f"{name} has {state_name(job.state)}: expected a queued or running job")
-            if job.state == pb.JOB_STATE_QUEUED:
+                raise WrongState(f"{name} has {state_name(job.state)}: expected a job that has not ended")
+            if job.state != pb.JOB_STATE_RUNNING:
                 return append(connection, name, pb.TrainingEvent(cancelled=pb.Cancelled()))
             connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE name = ?", (name,))
             return job
 
-    def cancel_requested(self, name: str) -> bool:
-        """Says whether a running job's trainer is asked to end it."""
-        with self._database.read() as connection:
-            (requested,) = connection.execute(
-                "SELECT cancel_requested FROM jobs WHERE name = ?", (name,)
-            ).fetchone()
-        return bool(requested)
+    def pause(self, name: str) -> pb.TrainingJob:
+        """Asks a running job's trainer to put it aside. Raises NotFound, or WrongState if it does not run."""
+        with self._database.write() as connection:
+            job = _job(connection, name)
+            if job.state == pb.JOB_STATE_PAUSED:
+                return job
+            if job.state != pb.JOB_STATE_RUNNING:
+                raise WrongState(f"{name} is {state_name(job.state)}: expected a running job")
+            connection.execute("UPDATE jobs SET pause_requested = 1 WHERE name = ?", (name,))
+            return job
 
-    def next_queued(self) -> str | None:
-        """Returns the job that has waited longest, if one waits."""
+    def resume(self, name: str, differences: list[str], *, allow_inexact: bool) -> pb.TrainingJob:
+        """Puts a paused job back into the queue. `differences` are those of this environment from the job's.
+
+        Raises NotFound, or WrongState if it is not paused, or if there are differences that are not allowed.
+        """
+        with self._database.write() as connection:
+            job = _job(connection, name)
+            if job.state != pb.JOB_STATE_PAUSED:
+                raise WrongState(f"{name} is {state_name(job.state)}: expected a paused job")
+            if differences and not allow_inexact:
+                raise WrongState(
+                    f"{name} cannot come to the same bits here: {'; '.join(differences)}: expected the "
+                    "environment that it was accepted in, or allow_inexact"
+                )
+            if differences:  # and so it stays: its history is no longer one that can be computed again
+                connection.execute("UPDATE jobs SET allow_inexact = 1 WHERE name = ?", (name,))
+            return append(connection, name, pb.TrainingEvent(resumed=pb.Resumed(differences=differences)))
+
+    def asked(self, name: str) -> Literal["cancel", "pause"] | None:
+        """Returns what a running job's trainer is asked to do, if anything."""
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT name FROM jobs WHERE state = ? ORDER BY number LIMIT 1", (pb.JOB_STATE_QUEUED,)
+            cancel, pause = connection.execute(
+                "SELECT cancel_requested, pause_requested FROM jobs WHERE name = ?", (name,)
             ).fetchone()
-        return row and str(row[0])
+        return "cancel" if cancel else "pause" if pause else None
+
+    def allows_inexact(self, name: str) -> bool:
+        """Says whether a job may go on, or has gone on, where its bits differ."""
+        with self._database.read() as connection:
+            (allowed,) = connection.execute(
+                "SELECT allow_inexact FROM jobs WHERE name = ?", (name,)
+            ).fetchone()
+        return bool(allowed)
+
+    def queued(self, count: int, excluding: Collection[str] = ()) -> list[str]:
+        """Returns the jobs that have waited longest, at most `count`, in the order of their acceptance."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT name FROM jobs WHERE state = ? ORDER BY number LIMIT ?",
+                (pb.JOB_STATE_QUEUED, count + len(excluding)),
+            ).fetchall()
+        return [name for (name,) in rows if name not in excluding][:count]
 
     def interrupted(self, name: str, *, crashed: bool) -> int:
-        """Puts a running job whose trainer is gone back into the queue, or ends it if that was asked for.
-        Returns how often it has crashed since an epoch was last finished."""
+        """Puts a running job whose trainer is gone back into the queue, or ends or pauses it if it was to be.
+
+        Returns how often it has crashed since an epoch was last finished, 0 unless it is in the queue.
+        """
         with self._database.write() as connection:
             job = _job(connection, name)
             connection.execute("UPDATE jobs SET crashes = crashes + ? WHERE name = ?", (crashed, name))
-            crashes, cancel_requested = connection.execute(
-                "SELECT crashes, cancel_requested FROM jobs WHERE name = ?", (name,)
+            crashes, cancel_requested, pause_requested = connection.execute(
+                "SELECT crashes, cancel_requested, pause_requested FROM jobs WHERE name = ?", (name,)
             ).fetchone()
             if job.state == pb.JOB_STATE_RUNNING:
-                job.state = pb.JOB_STATE_QUEUED
-                _store(connection, job)
                 if cancel_requested:
                     append(connection, name, pb.TrainingEvent(cancelled=pb.Cancelled()))
                     return 0
+                if pause_requested:
+                    append(connection, name, pb.TrainingEvent(paused=pb.Paused()))
+                    return 0
+                job.state = pb.JOB_STATE_QUEUED
+                _store(connection, job)
             return int(crashes)
 
     def running(self) -> list[str]:
@@ -185,11 +232,14 @@ class Jobs:
 def append(connection: sqlite3.Connection, name: str, event: pb.TrainingEvent) -> pb.TrainingJob:
     """Appends an event to a job's history within a transaction. Returns the job after it.
 
-    Raises NotFound, and WrongState if the job has ended: nothing happens to it any more.
+    Raises NotFound, and WrongState if the job has ended, since nothing happens to it any more, or if it is
+    paused and the event does not resume or cancel it.
     """
     job = _job(connection, name)
     if job.state in ENDED:
         raise WrongState(f"{name} has {state_name(job.state)}: expected a job that has not ended")
+    if job.state == pb.JOB_STATE_PAUSED and event.WhichOneof("event") not in ("resumed", "cancelled"):
+        raise WrongState(f"{name} is PAUSED: expected a job that is not")
     event.job = name
     event.sequence = job.last_sequence + 1
     event.time.CopyFrom(now())
@@ -198,6 +248,8 @@ def append(connection: sqlite3.Connection, name: str, event: pb.TrainingEvent) -
     _store(connection, job)
     if event.HasField("epoch_finished"):
         connection.execute("UPDATE jobs SET crashes = 0 WHERE name = ? AND crashes > 0", (name,))
+    if event.HasField("paused"):
+        connection.execute("UPDATE jobs SET pause_requested = 0, crashes = 0 WHERE name = ?", (name,))
     return job
 
 
@@ -212,6 +264,12 @@ def _apply(job: pb.TrainingJob, event: pb.TrainingEvent) -> None:
             job.start_time.CopyFrom(event.time)
         case "continued":
             job.state = pb.JOB_STATE_RUNNING
+        case "paused":
+            job.state = pb.JOB_STATE_PAUSED
+            job.reason = event.paused.reason
+        case "resumed":
+            job.state = pb.JOB_STATE_QUEUED
+            job.reason = ""
         case "epoch_finished":
             job.last_epoch.CopyFrom(event.epoch_finished)
         case "succeeded":

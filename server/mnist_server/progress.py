@@ -17,13 +17,16 @@ class ProgressWriter:
     """Writes the progress of one job."""
 
     def __init__(self, job_folder: Path) -> None:
-        self._file = os.open(
-            job_folder / "progress", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
-        )
+        self._path = job_folder / "progress"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     def write(self, epoch: int, images: int, total_images: int, loss: float) -> None:
         """Replaces the progress."""
         os.pwrite(self._file, _FORMAT.pack(epoch, images, total_images, loss), 0)
+
+    def remove(self) -> None:
+        """Takes it back: there is no progress."""
+        self._path.unlink(missing_ok=True)
 
 
 def read_progress(job_folder: Path) -> pb.Progress | None:

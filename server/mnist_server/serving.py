@@ -223,7 +223,7 @@ class Server(Worker):
         except BaseException:
             self._lock.release()
             raise
-        self._scheduler = Scheduler(directory, database)
+        self._scheduler = Scheduler(directory, database, (limits or Limits()).max_running_jobs)
         self._lock.describe({"address": self.address})
 
     def start(self) -> None:

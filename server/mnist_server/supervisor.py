@@ -49,8 +49,11 @@ class Supervisor:
         for process in processes:
             self._selector.register(process, selectors.EVENT_READ)
 
-    def open(self, directory: DataDirectory, host: str, port: int, *, fast_path: bool) -> None:
-        """Takes the directory and the port, and tells the workers, also whether to take the fast path.
+    def open(
+        self, directory: DataDirectory, host: str, port: int, *, jobs: int = 1, fast_path: bool = True
+    ) -> None:
+        """Takes the directory and the port, and tells the workers, also whether to take the fast path. `jobs`
+        train at a time.
 
         Raises WrongState if another server has the directory or a newer one has written it, Corrupt if its
         database is none, OSError if the directory cannot be written to or the port is taken.
@@ -69,12 +72,13 @@ class Supervisor:
         self._port = Port(host, port)
         self.address = f"{host}:{self._port.number}"
         self._lock.describe({"address": self.address})
-        self._scheduler = Scheduler(directory, database)
+        self._scheduler = Scheduler(directory, database, jobs)
         self._configuration = {
             "root": str(directory.root),
             "host": host,
             "port": self._port.number,
             "fast_path": fast_path,
+            "max_running_jobs": jobs,
         }
         for process in self._workers:
             if process is not None:
@@ -101,7 +105,7 @@ class Supervisor:
                 serving()
 
     def stop(self) -> None:
-        """Drains: workers finish their calls and end, meanwhile a trainer writes its checkpoint."""
+        """Drains: workers finish their calls and end, meanwhile trainers write their checkpoints."""
         began = time.monotonic()
         log.info("draining")
         workers = [worker for worker in self._workers if worker is not None]

@@ -1,13 +1,16 @@
 """The trainer: the process that one training job runs in.
 
 It alone writes its job's events while the job runs. Its checkpoints are of finished epochs; after a crash,
-epochs that the history already tells of are computed again in silence, and must come out the same.
+epochs that the history already tells of are computed again in silence, and must come out the same (unless the
+job was allowed to go on where its bits differ).
 """
 
+import contextlib
 import copy
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -25,6 +28,7 @@ from mnist_core import (
     save_model,
     train,
 )
+from mnist_core.durable import TEMPORARY_PREFIX, sync_directory
 from mnist_core.product import load_blas
 from mnist_proto.v1 import model_pb2
 from mnist_proto.v1 import training_pb2 as pb
@@ -39,6 +43,7 @@ from mnist_server.logs import configure_logging
 from mnist_server.parent import end_with_parent
 from mnist_server.progress import ProgressWriter
 from mnist_server.registry import add_version
+from mnist_server.scheduler import EXIT_FILES
 
 log = logging.getLogger("mnist_server.trainer")
 
@@ -46,6 +51,7 @@ log = logging.getLogger("mnist_server.trainer")
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINTS_KEPT = 2
 NICENESS = 10
+OUT_OF_MEMORY_SCORE = "500"
 EXIT_STOPPED = 3
 
 
@@ -63,6 +69,7 @@ class Trainer:
         self._name = name
         self._folder = directory.job(name)
         self._stopping = False
+        self._exact = True  # what is computed again must come out the same
         self._saved_epoch = 0
         self._saved_at = time.monotonic()
 
@@ -71,9 +78,9 @@ class Trainer:
         self._stopping = True  # no lock: a signal handler calls this
 
     def run(self) -> bool:
-        """Trains. Returns whether the job has ended; otherwise it goes on in another process."""
+        """Trains. Returns whether the job has ended or paused; otherwise it goes on in another process."""
         job = self._jobs.get(self._name)
-        if job.state in ENDED:
+        if job.state in ENDED or job.state == pb.JOB_STATE_PAUSED:
             return True
         try:
             return self._train(job)
@@ -88,21 +95,30 @@ class Trainer:
         threads = resolved.environment.blas_threads
         load_blas()
         limit_threads(threads)
-        if differs := differences(resolved.environment, environment(threads)):
-            raise Failed(f"it cannot be computed to the same bits here: {'; '.join(differs)}")
+        differs = differences(resolved.environment, environment(threads))
+        self._exact = not self._jobs.allows_inexact(self._name)
         dataset = open_dataset(self._directory.datasets, resolved)
         config = training_config(resolved.config)
         logged = self._logged_hashes()
-        state = self._last_checkpoint(logged)
+        state, skipped = self._last_checkpoint(logged)
         if state is None:
             state = TrainingState.begin(config, resolved.height * resolved.width)
         if job.HasField("start_time"):
-            begin = pb.TrainingEvent(continued=pb.Continued(epoch=state.epoch))
+            continued = pb.Continued(
+                epoch=state.epoch,
+                skipped_checkpoints=skipped,
+                differences=[] if self._exact else differs,
+            )
+            begin = pb.TrainingEvent(continued=continued)
         else:
             begin = pb.TrainingEvent(started=pb.Started())
         try:
             self._jobs.append(self._name, begin)
         except WrongState:  # cancelled while this process was starting
+            return True
+        if differs and self._exact:
+            # Not a failure: it can go on where it was accepted, or here if whoever wants it says so.
+            self._pause(f"it cannot come to the same bits here: {'; '.join(differs)}")
             return True
         return self._epochs(resolved, state, dataset, logged)
 
@@ -120,19 +136,29 @@ class Trainer:
                 finished = copy.deepcopy(state)
                 if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS and report.stop_reason is None:
                     self._checkpoint(finished, resolved)
-            if self._jobs.cancel_requested(self._name):
+            asked = self._jobs.asked(self._name)
+            if asked == "cancel":
                 self._jobs.append(self._name, pb.TrainingEvent(cancelled=pb.Cancelled()))
                 return True
-            if self._stopping:
+            if asked == "pause" or self._stopping:
                 self._checkpoint(finished, resolved)
+            if asked == "pause":
+                progress.remove()  # of an epoch that will begin anew
+                self._pause("")
+                return True
+            if self._stopping:
                 return False
         self._succeed(resolved, state)
         return True
 
+    def _pause(self, reason: str) -> None:
+        self._jobs.append(self._name, pb.TrainingEvent(paused=pb.Paused(reason=reason)))
+        log.info("job paused", extra={"job": self._name, "reason": reason})
+
     def _epoch_finished(self, state: TrainingState, report: EpochReport, logged: dict[int, str]) -> None:
         weights_hash = state.network.weights_hash()
         if report.epoch in logged:
-            if logged[report.epoch] != weights_hash:
+            if self._exact and logged[report.epoch] != weights_hash:
                 raise Failed(
                     f"epoch {report.epoch} was computed again with another result: weights {weights_hash}, "
                     f"expected {logged[report.epoch]}"
@@ -165,43 +191,58 @@ class Trainer:
     def _checkpoints(self) -> list[Path]:
         return sorted(self._folder.glob("checkpoint-*.safetensors"), reverse=True)
 
-    def _last_checkpoint(self, logged: dict[int, str]) -> TrainingState | None:
+    def _last_checkpoint(self, logged: dict[int, str]) -> tuple[TrainingState | None, list[str]]:
+        """Returns the newest state that can be gone on from, and which newer ones cannot, and why."""
+        for left in self._folder.glob(f"{TEMPORARY_PREFIX}*"):  # by a process that was killed
+            left.unlink()
+        skipped = []
         for path in self._checkpoints():
             try:
                 state, _, _ = load_checkpoint(path)
+                # A crash of the machine may have taken the newest events, but not the checkpoint after them.
+                found = logged.get(state.epoch - 1)
+                if found is None or (self._exact and found != state.network.weights_hash()):
+                    raise CheckpointError(path, f"its epoch {state.epoch - 1} is not the history's")
             except CheckpointError as error:
                 log.warning("checkpoint skipped", extra={"job": self._name, "error": str(error)})
-                continue
-            # A crash of the machine may have taken the newest events, but not the checkpoint after them.
-            if logged.get(state.epoch - 1) != state.network.weights_hash():
-                why = f"{path}: its epoch {state.epoch - 1} is not the history's"
-                log.warning("checkpoint skipped", extra={"job": self._name, "error": why})
+                skipped.append(f"{path.name}: {error.why}")
+                if not isinstance(error.__cause__, OSError):  # it would be one of the two that are kept
+                    path.unlink()
                 continue
             self._saved_epoch = state.epoch
-            return state
-        return None
+            return state, skipped
+        return None, skipped
 
     def _checkpoint(self, state: TrainingState, resolved: pb.ResolvedConfig) -> None:
-        if state.epoch > self._saved_epoch:
-            path = self._folder / f"checkpoint-{state.epoch:06}.safetensors"
-            save_checkpoint(path, state, training_config(resolved.config), _provenance(self._name, resolved))
-            self._saved_epoch = state.epoch
-            for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
-                old.unlink()
         self._saved_at = time.monotonic()
+        if state.epoch <= self._saved_epoch:
+            return
+        path = self._folder / f"checkpoint-{state.epoch:06}.safetensors"
+        try:
+            save_checkpoint(path, state, training_config(resolved.config), _provenance(self._name, resolved))
+        except OSError as error:  # the one before it will do, and costs some epochs computed again
+            log.warning("checkpoint not written", extra={"job": self._name, "error": str(error)})
+            return
+        self._saved_epoch = state.epoch
+        for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
+            old.unlink()
 
     def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState) -> None:
         file = f"{self._name.removeprefix('jobs/')}.safetensors"
         config = training_config(resolved.config)
         stop_reason = state.stop_reason(config)
         assert stop_reason is not None, "train() goes on until there is a reason to stop"
+        # Written in the job's own folder: what a killed process leaves there does not stay.
+        made = self._folder / "model.safetensors"
         save_model(
-            self._directory.models / file,
+            made,
             state.network,
             config,
             _provenance(self._name, resolved),
             image=(resolved.height, resolved.width),
         )
+        made.replace(self._directory.models / file)
+        sync_directory(self._directory.models)
         job = self._jobs.get(self._name)
         version = model_pb2.ModelVersion(
             create_time=now(),
@@ -234,13 +275,19 @@ def main(root: str, name: str) -> int:
     """Runs the job `name` of the data directory `root`. Returns the exit status."""
     end_with_parent()
     os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # where memory runs out, this process goes before those that answer
+        Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE)
     configure_logging()
     directory = DataDirectory(Path(root))
     lock = Lock(directory.job(name) / "lock")
     lock.acquire({"job": name}, wait_seconds=10)
-    trainer = Trainer(directory, directory.database(), name)
-    signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
-    return 0 if trainer.run() else EXIT_STOPPED
+    try:
+        trainer = Trainer(directory, directory.database(), name)
+        signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+        return 0 if trainer.run() else EXIT_STOPPED
+    except (OSError, sqlite3.Error):  # the disk may be full for a moment only: the scheduler tries again
+        log.exception("trainer ended", extra={"job": name})
+        return EXIT_FILES
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.configuration import check_config, resolve
 from mnist_server.data_directory import DataDirectory
 from mnist_server.datasets import Upload
+from mnist_server.environment import differences, environment
 from mnist_server.errors import InvalidRequest
 from mnist_server.feed import Feed
 from mnist_server.images import read_batch
@@ -86,8 +87,27 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def CancelTraining(
         self, request: pb.CancelTrainingRequest, context: grpc.ServicerContext
     ) -> pb.CancelTrainingResponse:
-        """Ends a waiting job, or asks a running one's trainer to."""
-        return pb.CancelTrainingResponse(job=self._jobs.cancel(job_name(request.job)))
+        """Ends a job that waits or is paused, or asks a running one's trainer to."""
+        job = self._jobs.cancel(job_name(request.job))
+        if job.state == pb.JOB_STATE_CANCELLED:  # it may have checkpoints; of one that ran, the scheduler's
+            shutil.rmtree(self._directory.job(job.name), ignore_errors=True)
+        return pb.CancelTrainingResponse(job=job)
+
+    def PauseTraining(
+        self, request: pb.PauseTrainingRequest, context: grpc.ServicerContext
+    ) -> pb.PauseTrainingResponse:
+        """Asks a running job's trainer to put it aside."""
+        return pb.PauseTrainingResponse(job=self._jobs.pause(job_name(request.job)))
+
+    def ResumeTraining(
+        self, request: pb.ResumeTrainingRequest, context: grpc.ServicerContext
+    ) -> pb.ResumeTrainingResponse:
+        """Puts a paused job back into the queue, if it can come to the same bits here or need not."""
+        job = self._jobs.get(job_name(request.job))
+        then = job.config.environment
+        differs = differences(then, environment(then.blas_threads))
+        resumed = self._jobs.resume(job.name, differs, allow_inexact=request.allow_inexact)
+        return pb.ResumeTrainingResponse(job=resumed)
 
     def _receive(self, requests: Iterator[pb.TrainRequest], context: grpc.ServicerContext) -> str:
         config: pb.TrainingConfig | None = None

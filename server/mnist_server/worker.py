@@ -15,6 +15,7 @@ from typing import Any
 
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.errors import ServerError
+from mnist_server.limits import Limits
 from mnist_server.logs import configure_logging
 from mnist_server.parent import end_with_parent
 from mnist_server.serving import Worker
@@ -44,6 +45,7 @@ def main() -> int:
             configuration["port"],
             slots,
             configuration["index"],
+            Limits(max_running_jobs=configuration.get("max_running_jobs", 1)),
             fast_path=configuration.get("fast_path", True),
         )
     except (ServerError, OSError, sqlite3.Error) as error:

@@ -129,6 +129,7 @@ LIMITS = server_pb2.Limits(
     max_queued_jobs=1,
     max_streams=1,
     max_model_bytes=2**20,
+    max_running_jobs=1,
 )
 METHODS = {
     method.name: method

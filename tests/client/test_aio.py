@@ -30,6 +30,7 @@ from mnist_client import (
     JobCancelled,
     MnistError,
     NotFound,
+    Paused,
     Predictions,
     ResourceExhausted,
     Split,
@@ -144,6 +145,20 @@ async def test_every_option_reaches_the_job(client: AsyncClient, few: Dataset) -
         with pytest.raises(AlreadyExists):
             sync.train(few, **{**options, "momentum": 0.25})
     await job.result(timeout=60)
+
+
+async def test_a_job_can_be_paused_and_resumed(client: AsyncClient, digits: Dataset) -> None:
+    job = await client.train(digits, hidden=100, epochs=5)
+    async for event in job.watch():
+        if isinstance(event, EpochFinished) and event.epoch == 0:
+            await job.pause()
+        if isinstance(event, Paused):
+            assert (await job.status()).state == "PAUSED"
+            assert (await job.resume(allow_inexact=True)).state == "QUEUED"
+    kinds = [type(event).__name__ async for event in job.watch() if not isinstance(event, EpochFinished)]
+    assert kinds == ["Accepted", "Started", "Paused", "Resumed", "Continued", "Succeeded"]
+    with pytest.raises(ConditionNotMet):
+        await job.resume()
 
 
 async def test_a_job_can_be_cancelled(client: AsyncClient, digits: Dataset) -> None:

@@ -90,14 +90,14 @@ def test_messages_are_bounded_and_pings_rare() -> None:
 
 
 def test_every_unary_call_may_be_made_twice_and_no_other() -> None:
-    # All unary calls read, but CancelTraining, which changes nothing the second time, and those that change
-    # models: made again, one would be stale, or find nothing to delete.
+    # All unary calls read, but CancelTraining and PauseTraining, which change nothing the second time, and
+    # those that change models or resume a job: made again, one would be stale, or find nothing to do.
     unary = {
         service.full_name: tuple(
             method.name
             for method in service.methods
             if not (method.client_streaming or method.server_streaming)
-            and method.name not in ("SetAlias", "DeleteModel")
+            and method.name not in ("SetAlias", "DeleteModel", "ResumeTraining")
         )
         for file in (prediction_pb2, training_pb2, model_pb2, server_pb2, evaluation_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
@@ -173,7 +173,8 @@ def test_every_unary_call_has_a_deadline(serve: Serve) -> None:
         remaining.append(context.time_remaining() or 0.0)
         context.abort(grpc.StatusCode.NOT_FOUND, "none")
 
-    calls = ("GetModel", "ListModels", "GetTrainingJob", "ListTrainingJobs", "CancelTraining", "Predict")
+    jobs = ("GetTrainingJob", "ListTrainingJobs", "CancelTraining", "PauseTraining", "ResumeTraining")
+    calls = ("GetModel", "ListModels", *jobs, "Predict")
     with Client(serve(**dict.fromkeys(calls, note)), timeout=7.0) as client:
         for call in (
             lambda: client.model("m"),
@@ -181,6 +182,8 @@ def test_every_unary_call_has_a_deadline(serve: Serve) -> None:
             lambda: client.job("j").status(),
             lambda: list(client.jobs()),
             lambda: client.job("j").cancel(),
+            lambda: client.job("j").pause(),
+            lambda: client.job("j").resume(),
             lambda: client.predict(b"picture"),
         ):
             with pytest.raises(NotFound):

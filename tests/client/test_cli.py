@@ -73,6 +73,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "info",
         "jobs cancel",
         "jobs list",
+        "jobs pause",
+        "jobs resume",
         "jobs show",
         "jobs watch",
         "models alias",

@@ -31,4 +31,6 @@ def test_what_the_script_asks_is_answered() -> None:
         "COMP_CWORD": "2",
     }
     answer = subprocess.run([CLIENT], env=os.environ | environ, capture_output=True, text=True, timeout=60)
-    assert answer.stdout.split() == ["plain,cancel", "plain,list", "plain,show", "plain,watch"]
+    assert answer.stdout.split() == [
+        f"plain,{command}" for command in ("cancel", "list", "pause", "resume", "show", "watch")
+    ]

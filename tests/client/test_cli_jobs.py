@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from mnist_client import Client, Dataset, Job
+from mnist_client import Client, Dataset, Job, Paused, Started
 from mnist_client.cli import program
 from mnist_client.cli.exit_codes import ExitCode
 
@@ -22,7 +22,7 @@ def two_jobs(server: str, digits: Dataset) -> Iterator[list[str]]:
         next(event for event in jobs[0].watch() if type(event).__name__ == "EpochFinished")
         yield [job.name for job in jobs]
         for job in reversed(jobs):
-            if job.status().state in ("QUEUED", "RUNNING"):
+            if job.status().state in ("QUEUED", "RUNNING", "PAUSED"):
                 job.cancel()
 
 
@@ -68,6 +68,23 @@ def test_cancel_ends_waiting_and_running_jobs(server: str, two_jobs: list[str]) 
     assert json.loads(watched.stdout.splitlines()[-1])["event"] == "cancelled"
 
 
+def test_pause_and_resume(server: str, two_jobs: list[str]) -> None:
+    running, waiting = two_jobs
+    assert run(server, "pause", waiting).exit_code == ExitCode.CONDITION  # it has not begun
+    assert run(server, "resume", running).exit_code == ExitCode.CONDITION
+    assert run(server, "pause", running).stdout == f"{running} will pause in a moment\n"
+    with Client(server) as client:
+        next(event for event in client.job(running).watch() if isinstance(event, Paused))
+        next(
+            event for event in client.job(waiting).watch() if isinstance(event, Started)
+        )  # there is room now
+    assert run(server, "pause", running).stdout == f"{running} is paused\n"
+    assert json.loads(run(server, "show", running, "-o", "json").stdout)["state"] == "PAUSED"
+    assert run(server, "resume", running).stdout == f"{running} is in the queue\n"
+    record = json.loads(run(server, "cancel", running, "-o", "json").stdout)
+    assert record["state"] == "CANCELLED"
+
+
 def test_what_has_ended_cannot_be_cancelled(trained: str) -> None:
     records = [json.loads(line) for line in run(trained, "list", "-o", "jsonl").stdout.splitlines()]
     ended = next(record["name"] for record in records if record["state"] == "SUCCEEDED")
@@ -77,7 +94,7 @@ def test_what_has_ended_cannot_be_cancelled(trained: str) -> None:
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["show", "watch", "cancel"])
+@pytest.mark.parametrize("command", ["show", "watch", "cancel", "pause", "resume"])
 def test_an_unknown_job_is_not_found(server: str, command: str) -> None:
     result = run(server, command, "job-unknown")
     assert result.exit_code == ExitCode.NOT_FOUND

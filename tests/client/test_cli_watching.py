@@ -181,13 +181,40 @@ def test_without_a_test_an_epoch_is_complete(serve: Callable[..., str]) -> None:
 
 def test_what_interrupts_a_watch_is_said(serve: Callable[..., str]) -> None:
     draining = pb.WatchTrainingResponse(notice=pb.TrainingNotice(job=JOB, sequence=2, draining=pb.Draining()))
-    rest = (event(3, continued=pb.Continued(epoch=7)), CANCELLED)
+    skipped = ["checkpoint-000009.safetensors: it is torn"]
+    continued = pb.Continued(epoch=7, skipped_checkpoints=skipped, differences=["numpy_version was 1, is 2"])
+    rest = (event(3, continued=continued), CANCELLED)
     streams = iter((history(ACCEPTED, STARTED, draining), history(*rest), history(*rest)))
     address = serve(WatchTraining=lambda request, context: next(streams)(request, context))
     result = run("jobs", "watch", JOB, "--server", address)
     assert "The server is stopping" in result.stderr
-    assert "Continued from epoch 7" in result.stderr
+    assert result.stderr.splitlines()[-4:-1] == [
+        "Skipped a checkpoint: checkpoint-000009.safetensors: it is torn",
+        "Not to the same bits: numpy_version was 1, is 2",
+        "Continued from epoch 7",
+    ]
     assert result.exit_code == ExitCode.CONDITION
+
+
+def test_a_pause_is_said_and_how_to_go_on(serve: Callable[..., str]) -> None:
+    pauses = [
+        event(3, paused=pb.Paused()),
+        event(4, resumed=pb.Resumed()),
+        event(5, paused=pb.Paused(reason="numpy_version was 1, is 2")),
+    ]
+    address = serve(WatchTraining=history(ACCEPTED, STARTED, *pauses, event(6, cancelled=pb.Cancelled())))
+    result = run("jobs", "watch", JOB, "--server", address)
+    assert result.stderr.splitlines()[1:-1] == [
+        "Paused",
+        f"Have it go on with: mnist-client jobs resume {JOB}",
+        "Resumed; it waits for its turn",
+        "Paused: numpy_version was 1, is 2",
+        f"Have it go on with: mnist-client jobs resume {JOB}",
+    ]
+    lines = run("jobs", "watch", JOB, "--server", address, "-o", "jsonl").stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["event"] for record in records[2:5]] == ["paused", "resumed", "paused"]
+    assert records[4]["reason"] == "numpy_version was 1, is 2"
 
 
 def test_a_watch_that_fails_says_how_to_come_back(serve: Callable[..., str]) -> None:

@@ -29,6 +29,7 @@ from mnist_client import (
     JobCancelled,
     MnistError,
     NotFound,
+    Paused,
     Predictions,
     Split,
     Started,
@@ -208,6 +209,41 @@ def test_a_job_can_be_cancelled_once_it_runs_and_not_after(client: Client, digit
         job.result(timeout=30)
     assert job.status().state == "CANCELLED"
     assert job.cancel().state == "CANCELLED"
+
+
+def test_a_job_can_be_paused_while_it_runs_and_resumed_to_the_same_bits(
+    client: Client, digits: Dataset
+) -> None:
+    asked: dict[str, Any] = {"hidden": 100, "epochs": 6, "seed": 1}
+    undisturbed = client.train(digits, **asked).watch()
+    expected = [event.weights_hash for event in undisturbed if isinstance(event, EpochFinished)]
+    job = client.train(digits, **asked)
+    with pytest.raises(ConditionNotMet, match="expected a paused job"):
+        job.resume()
+    seen = []
+    for event in job.watch():
+        if isinstance(event, EpochFinished):
+            seen.append(event.weights_hash)
+            if event.epoch == 1:
+                assert job.pause().state in ("RUNNING", "PAUSED")
+        if isinstance(event, Paused):
+            assert event.reason is None
+            assert job.pause().state == job.status().state == "PAUSED"
+            assert job.resume().state == "QUEUED"
+    assert seen == expected
+    kinds = [type(event).__name__ for event in job.watch() if not isinstance(event, EpochFinished)]
+    assert kinds == ["Accepted", "Started", "Paused", "Resumed", "Continued", "Succeeded"]
+    for change in (job.pause, job.resume):
+        with pytest.raises(ConditionNotMet, match="SUCCEEDED"):
+            change()
+
+
+def test_a_job_that_waits_cannot_be_paused(client: Client, digits: Dataset) -> None:
+    running, waiting = (client.train(digits, epochs=100_000) for _ in range(2))
+    with pytest.raises(ConditionNotMet, match="QUEUED: expected a running job"):
+        waiting.pause()
+    waiting.cancel()
+    running.cancel()
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(client: Client, few: Dataset) -> None:

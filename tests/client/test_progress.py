@@ -15,8 +15,10 @@ from mnist_client.results import (
     Failed,
     Heartbeat,
     Hyperparameters,
+    Paused,
     Progress,
     ResolvedConfig,
+    Resumed,
     Started,
     Succeeded,
 )
@@ -115,6 +117,26 @@ def test_the_state_follows_the_events(progress: TrainingProgress) -> None:
     assert seen == ["QUEUED", "RUNNING", "RUNNING"]
 
 
+def test_a_paused_job_says_so_until_it_goes_on(progress: TrainingProgress) -> None:
+    seen = []
+    for message in (
+        *(ACCEPTED, STARTED, epoch(0), inside(1, 100)),
+        Paused(job=JOB, sequence=4, time=NOW, reason=None),
+        Resumed(job=JOB, sequence=5, time=NOW, differences=()),
+        Continued(job=JOB, sequence=6, time=NOW, epoch=1, skipped_checkpoints=(), differences=()),
+        Paused(job=JOB, sequence=7, time=NOW, reason="numpy_version was 1, is 2"),
+    ):
+        progress.update(message)
+        seen.append((progress.state, progress.note))
+    assert seen[4:] == [
+        ("PAUSED", "paused"),
+        ("QUEUED", ""),
+        ("RUNNING", "continued from epoch 1"),
+        ("PAUSED", "numpy_version was 1, is 2"),
+    ]
+    assert progress.inside is None
+
+
 @pytest.mark.parametrize(
     ("end", "state", "note"),
     [
@@ -203,7 +225,7 @@ def test_what_a_reader_should_know(progress: TrainingProgress) -> None:
     progress.update(inside(1, 600))
     progress.update(Draining(job=JOB, sequence=3))
     assert "stopping" in progress.note
-    progress.update(Continued(job=JOB, sequence=4, time=NOW, epoch=1))
+    progress.update(Continued(job=JOB, sequence=4, time=NOW, epoch=1, skipped_checkpoints=(), differences=()))
     assert progress.note == "continued from epoch 1"
     assert progress.share == 0.0
     progress.update(epoch(1))

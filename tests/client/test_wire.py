@@ -98,12 +98,12 @@ def test_every_field_of_a_job_arrives() -> None:
     assert_same(message, job)
     assert job.last_epoch is not None
     assert_same(message.last_epoch, job.last_epoch)
-    assert job.state == "CANCELLED"
+    assert job.state == "PAUSED"
 
 
 def test_every_state_has_its_word() -> None:
     words = [wire.to_job(pb.TrainingJob(state=state)).state for state in pb.JobState.values() if state]
-    assert words == ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
+    assert words == ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "PAUSED"]
 
 
 def test_every_field_of_a_model_arrives() -> None:
@@ -159,6 +159,8 @@ EVENTS: dict[str, Any] = {
     "succeeded": results.Succeeded,
     "failed": results.Failed,
     "cancelled": results.Cancelled,
+    "paused": results.Paused,
+    "resumed": results.Resumed,
 }
 NOTICES: dict[str, Any] = {
     "progress": results.Progress,

@@ -313,7 +313,7 @@ class TestRefusing:
             (
                 lambda path: sqlite3.connect(path).execute("PRAGMA user_version = 99").connection.close(),
                 8,
-                ("schema 99", "at most 2"),
+                ("schema 99", "at most 3"),
             ),
         ],
         ids=["garbage", "folder", "newer"],

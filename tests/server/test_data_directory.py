@@ -41,12 +41,14 @@ def test_strays_are_removed_and_what_a_row_names_stays(
     make_version: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    queued, running, ended = make_job(), make_job(), make_job()
-    jobs.append(running, pb.TrainingEvent(started=pb.Started()))
+    queued, running, paused, ended = (make_job() for _ in range(4))
+    for name in (running, paused):
+        jobs.append(name, pb.TrainingEvent(started=pb.Started()))
+    jobs.append(paused, pb.TrainingEvent(paused=pb.Paused()))
     jobs.append(ended, pb.TrainingEvent(failed=pb.Failed(reason="of it")))
     make_version()
     [weights] = directory.models.iterdir()
-    for name in (queued, running, ended, "jobs/job-never"):
+    for name in (queued, running, paused, ended, "jobs/job-never"):
         directory.job(name).mkdir()
         (directory.job(name) / "checkpoint").write_bytes(b"1")
     known = directory.datasets / ("ab" * 32)
@@ -61,7 +63,7 @@ def test_strays_are_removed_and_what_a_row_names_stays(
 
     directory.remove_strays(database)
 
-    assert set(directory.jobs.iterdir()) == {directory.job(queued), directory.job(running)}
+    assert set(directory.jobs.iterdir()) == {directory.job(name) for name in (queued, running, paused)}
     assert (directory.job(running) / "checkpoint").exists()
     assert list(directory.datasets.iterdir()) == [known]
     assert list(known.iterdir()) == [known / "train-images"]

@@ -15,6 +15,7 @@ CONTINUED = pb.TrainingEvent(continued=pb.Continued(epoch=1))
 SUCCEEDED = pb.TrainingEvent(succeeded=pb.Succeeded(model_version="models/mnist/versions/1"))
 FAILED = pb.TrainingEvent(failed=pb.Failed(reason="of a reason"))
 CANCELLED = pb.TrainingEvent(cancelled=pb.Cancelled())
+PAUSED = pb.TrainingEvent(paused=pb.Paused())
 
 
 def epoch(number: int) -> pb.TrainingEvent:
@@ -100,6 +101,8 @@ def test_a_job_that_is_not_there_is_not_found(jobs: Jobs) -> None:
         lambda: jobs.get("jobs/none"),
         lambda: jobs.append("jobs/none", STARTED),
         lambda: jobs.cancel("jobs/none"),
+        lambda: jobs.pause("jobs/none"),
+        lambda: jobs.resume("jobs/none", [], allow_inexact=True),
         lambda: jobs.interrupted("jobs/none", crashed=True),
     ):
         with pytest.raises(NotFound, match="job: 'jobs/none' was not found: expected the name of a job"):
@@ -226,16 +229,16 @@ def test_a_queued_job_is_cancelled_at_once(jobs: Jobs, make_job: Callable[..., s
     assert job.state == pb.JOB_STATE_CANCELLED
     assert jobs.events(name, 1, 10)[0].HasField("cancelled")
     assert jobs.cancel(name) == job  # once more changes nothing
-    assert jobs.next_queued() is None
+    assert jobs.queued(9) == []
 
 
 def test_a_running_jobs_trainer_is_asked_to_end_it(jobs: Jobs, make_job: Callable[..., str]) -> None:
     name, other = make_job(), make_job()
     jobs.append(name, STARTED)
-    assert not jobs.cancel_requested(name)
+    assert jobs.asked(name) is None
     assert jobs.cancel(name).state == pb.JOB_STATE_RUNNING
-    assert jobs.cancel_requested(name)
-    assert not jobs.cancel_requested(other)
+    assert jobs.asked(name) == "cancel"
+    assert jobs.asked(other) is None
     assert len(jobs.events(name, 0, 10)) == 2
 
 
@@ -245,20 +248,115 @@ def test_a_job_that_ended_in_another_way_cannot_be_cancelled(
 ) -> None:
     name = make_job()
     jobs.append(name, last)
-    with pytest.raises(WrongState, match="expected a queued or running job"):
+    with pytest.raises(WrongState, match="expected a job that has not ended"):
         jobs.cancel(name)
 
 
 def test_the_job_that_waited_longest_is_next(jobs: Jobs, make_job: Callable[..., str]) -> None:
-    assert jobs.next_queued() is None
+    assert jobs.queued(9) == []
     first, second, third = make_job(), make_job(), make_job()
-    assert jobs.next_queued() == first
+    assert jobs.queued(1) == [first]
     jobs.append(first, STARTED)
-    assert jobs.next_queued() == second
+    assert jobs.queued(1) == [second]
     jobs.cancel(second)
-    assert jobs.next_queued() == third
+    assert jobs.queued(1) == [third]
     jobs.interrupted(first, crashed=True)  # it keeps its place
-    assert jobs.next_queued() == first
+    assert jobs.queued(1) == [first]
+
+
+def test_those_that_waited_longest_come_first_but_for_those_that_are_excluded(
+    jobs: Jobs, make_job: Callable[..., str]
+) -> None:
+    names = [make_job() for _ in range(5)]
+    assert jobs.queued(3) == names[:3]
+    assert jobs.queued(2, {names[0], names[2]}) == [names[1], names[3]]
+    assert jobs.queued(9, names[:4]) == names[4:]
+    assert jobs.queued(0, names[:1]) == []
+
+
+def test_a_paused_job_waits_until_it_is_resumed_and_keeps_its_place(
+    jobs: Jobs, make_job: Callable[..., str]
+) -> None:
+    name, following = make_job(), make_job()
+    jobs.append(name, STARTED)
+    assert jobs.pause(name).state == pb.JOB_STATE_RUNNING
+    assert jobs.asked(name) == "pause"
+    paused = jobs.append(name, PAUSED)
+    assert (paused.state, paused.reason) == (pb.JOB_STATE_PAUSED, "")
+    assert jobs.asked(name) is None
+    assert jobs.pause(name) == paused  # once more changes nothing
+    for event in (STARTED, CONTINUED, epoch(0), PAUSED, SUCCEEDED, FAILED):
+        with pytest.raises(WrongState, match=f"{name} is PAUSED: expected"):
+            jobs.append(name, event)
+    assert jobs.queued(9) == [following]
+    resumed = jobs.resume(name, [], allow_inexact=False)
+    assert resumed.state == pb.JOB_STATE_QUEUED
+    assert jobs.queued(9) == [name, following]
+    assert not jobs.allows_inexact(name)
+    assert jobs.append(name, CONTINUED).state == pb.JOB_STATE_RUNNING
+    kinds = [event.WhichOneof("event") for event in jobs.events(name, 0, 10)]
+    assert kinds == ["accepted", "started", "paused", "resumed", "continued"]
+
+
+def test_cancelling_wins_over_pausing(jobs: Jobs, make_job: Callable[..., str]) -> None:
+    running, paused = make_job(), make_job()
+    for name in (running, paused):
+        jobs.append(name, STARTED)
+        jobs.pause(name)
+    jobs.cancel(running)
+    assert jobs.asked(running) == "cancel"
+    jobs.append(paused, PAUSED)
+    assert jobs.cancel(paused).state == pb.JOB_STATE_CANCELLED
+
+
+def test_only_a_running_job_is_paused_and_only_a_paused_one_resumed(
+    jobs: Jobs, make_job: Callable[..., str]
+) -> None:
+    name = make_job()
+    with pytest.raises(WrongState, match=f"{name} is QUEUED: expected a running job"):
+        jobs.pause(name)
+    with pytest.raises(WrongState, match=f"{name} is QUEUED: expected a paused job"):
+        jobs.resume(name, ["it"], allow_inexact=True)
+    jobs.append(name, STARTED)
+    with pytest.raises(WrongState, match=f"{name} is RUNNING: expected a paused job"):
+        jobs.resume(name, [], allow_inexact=False)
+    jobs.append(name, SUCCEEDED)
+    with pytest.raises(WrongState, match=f"{name} is SUCCEEDED: expected a running job"):
+        jobs.pause(name)
+
+
+def test_where_something_differs_a_job_is_resumed_only_if_that_is_allowed(
+    jobs: Jobs, make_job: Callable[..., str]
+) -> None:
+    name = make_job()
+    jobs.append(name, STARTED)
+    jobs.append(name, pb.TrainingEvent(paused=pb.Paused(reason="numpy_version was 1, is 2")))
+    assert jobs.get(name).reason == "numpy_version was 1, is 2"
+    with pytest.raises(WrongState, match=r"numpy_version was 1, is 2.*allow_inexact"):
+        jobs.resume(name, ["numpy_version was 1, is 2"], allow_inexact=False)
+    assert jobs.get(name).state == pb.JOB_STATE_PAUSED
+    job = jobs.resume(name, ["numpy_version was 1, is 2"], allow_inexact=True)
+    assert (job.state, job.reason) == (pb.JOB_STATE_QUEUED, "")
+    assert list(jobs.events(name, 3, 1)[0].resumed.differences) == ["numpy_version was 1, is 2"]
+    assert jobs.allows_inexact(name)
+    jobs.append(name, CONTINUED)
+    jobs.append(name, PAUSED)
+    jobs.resume(name, [], allow_inexact=False)
+    assert jobs.allows_inexact(name)  # what it computed meanwhile stays what it is
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_job_that_was_to_be_paused_when_its_trainer_went_is_paused(
+    jobs: Jobs, make_job: Callable[..., str], crashed: bool
+) -> None:
+    name = make_job()
+    jobs.append(name, STARTED)
+    jobs.pause(name)
+    assert jobs.interrupted(name, crashed=crashed) == 0
+    assert jobs.get(name).state == pb.JOB_STATE_PAUSED
+    jobs.resume(name, [], allow_inexact=False)
+    jobs.append(name, CONTINUED)
+    assert jobs.interrupted(name, crashed=True) == 1
 
 
 def test_crashes_are_counted_until_an_epoch_is_finished(jobs: Jobs, make_job: Callable[..., str]) -> None:
@@ -285,7 +383,7 @@ def test_a_job_that_was_to_be_cancelled_when_its_trainer_went_is_cancelled(
     assert jobs.interrupted(name, crashed=crashed) == 0
     assert jobs.get(name).state == pb.JOB_STATE_CANCELLED
     assert [event.sequence for event in jobs.events(name, 0, 10)] == [1, 2, 3]
-    assert jobs.next_queued() is None
+    assert jobs.queued(9) == []
 
 
 def test_a_job_that_has_ended_is_not_queued_again(jobs: Jobs, make_job: Callable[..., str]) -> None:
@@ -293,7 +391,7 @@ def test_a_job_that_has_ended_is_not_queued_again(jobs: Jobs, make_job: Callable
     ended = jobs.append(name, FAILED)
     jobs.interrupted(name, crashed=True)
     assert jobs.get(name) == ended
-    assert jobs.next_queued() is None
+    assert jobs.queued(9) == []
 
 
 def test_running_names_those_that_run(jobs: Jobs, make_job: Callable[..., str]) -> None:

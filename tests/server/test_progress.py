@@ -29,6 +29,14 @@ def test_a_process_that_goes_on_with_a_job_begins_without_progress(tmp_path: Pat
     assert read_progress(tmp_path) is None
 
 
+def test_progress_can_be_taken_back(tmp_path: Path) -> None:
+    writer = ProgressWriter(tmp_path)
+    writer.write(7, 1, 2, 3.0)
+    writer.remove()
+    assert read_progress(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("size", [1, 31, 33])
 def test_a_file_of_another_size_is_no_progress(tmp_path: Path, size: int) -> None:
     (tmp_path / "progress").write_bytes(bytes(size))

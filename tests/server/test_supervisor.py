@@ -191,6 +191,25 @@ class TestWorkers:
             "end_time"
         )
 
+    def test_so_many_jobs_train_at_a_time_as_each_of_them_says(
+        self, serve: Serve, make_messages: Messages
+    ) -> None:
+        served = serve("--workers", "2", "--jobs", "2")
+        channels = channels_of_all(served)
+        assert [info(channel).limits.max_running_jobs for channel in channels.values()] == [2, 2]
+        stub = TrainingServiceStub(next(iter(channels.values())))
+        jobs = []
+        for _ in range(3):
+            call: Any = stub.Train(iter(make_messages(epochs=100_000)), timeout=TIMEOUT)
+            jobs.append(next(call).event.job)
+            call.cancel()
+
+        def states() -> list[int]:
+            requests = [pb.GetTrainingJobRequest(job=job) for job in jobs]
+            return [stub.GetTrainingJob(request, timeout=DEADLINE).job.state for request in requests]
+
+        wait(lambda: states() == [pb.JOB_STATE_RUNNING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_QUEUED])
+
     def test_an_alias_has_moved_in_all_of_them_once_that_is_said(
         self, serve: Serve, make_version: Callable[..., str]
     ) -> None:

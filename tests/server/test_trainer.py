@@ -221,6 +221,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     assert "checkpoint skipped" in caplog.text
     [continued] = [event for event in history(jobs, name) if event.HasField("continued")]
     assert continued.continued.epoch == 3
+    [skipped] = continued.continued.skipped_checkpoints  # and whoever watches is told
+    assert skipped.startswith(f"{newest.name}: ")
+    assert str(directory.root) not in skipped
     assert epochs(jobs, name) == epochs(jobs, undisturbed)
 
 
@@ -281,20 +284,88 @@ def test_an_epoch_that_comes_out_otherwise_than_the_history_has_it_fails_the_job
     assert list(directory.models.iterdir()) == []
 
 
-def test_another_environment_fails_the_job_naming_what_differs(
-    database: Database, jobs: Jobs, submit: Submit, run: Run
-) -> None:
-    name = submit()
-    run(name, stop_after=1)
+@contextmanager
+def elsewhere(database: Database, name: str) -> Iterator[None]:
+    """Has a job be accepted in another environment than this."""
     with rewritten(database, name) as job:
-        now = job.config.environment.numpy_version
         job.config.environment.numpy_version = "1.0.0"
         job.config.environment.blas_kernel = "Abacus"
+        yield
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_another_environment_pauses_the_job_naming_what_differs(
+    database: Database, jobs: Jobs, submit: Submit, run: Run, begun: bool
+) -> None:
+    name = submit()
+    now = jobs.get(name).config.environment.numpy_version
+    if begun:
+        run(name, stop_after=1)
+    with elsewhere(database, name):
+        pass
     assert run(name)
-    reason = jobs.get(name).reason
-    assert f"numpy_version was 1.0.0, is {now}" in reason
-    assert "blas_kernel was Abacus, is " in reason
-    assert "code_version" not in reason
+    assert kinds(jobs, name)[-2:] == ["continued" if begun else "started", "paused"]
+    job = jobs.get(name)
+    assert job.state == pb.JOB_STATE_PAUSED
+    assert job.reason == history(jobs, name)[-1].paused.reason
+    assert f"numpy_version was 1.0.0, is {now}" in job.reason
+    assert "blas_kernel was Abacus, is " in job.reason
+    assert "code_version" not in job.reason
+
+
+def test_a_job_that_may_go_on_elsewhere_does_and_says_what_differs(
+    directory: DataDirectory, database: Database, jobs: Jobs, submit: Submit, run: Run
+) -> None:
+    name = submit()
+    run(name, stop_after=3)
+    checkpoints(directory, name)[-1].unlink()
+    with database.write() as connection:  # epochs that come out otherwise here, as they would elsewhere
+        for event in history(jobs, name):
+            if event.epoch_finished.epoch >= 2:
+                event.epoch_finished.weights_hash = "0" * 64
+                changed = (event.SerializeToString(), name, event.sequence)
+                connection.execute("UPDATE events SET body = ? WHERE job = ? AND sequence = ?", changed)
+    with elsewhere(database, name):
+        pass
+    assert run(name)
+    jobs.resume(name, ["it differs"], allow_inexact=True)
+    assert not run(name, stop_after=4)
+    assert run(name)
+    assert [epoch for epoch, *_ in epochs(jobs, name)] == list(range(EPOCHS))
+    assert jobs.get(name).state == pb.JOB_STATE_SUCCEEDED
+    first, *later = [event.continued for event in history(jobs, name) if event.HasField("continued")]
+    assert not first.differences  # that was before it was allowed to
+    assert len(later) == 2
+    for continued in later:
+        assert [line.partition(" ")[0] for line in continued.differences] == ["numpy_version", "blas_kernel"]
+        assert not continued.skipped_checkpoints
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_job(
+    directory: DataDirectory, jobs: Jobs, submit: Submit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, name = submit(), submit()
+    run(undisturbed)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "save_checkpoint", fail)
+        assert not run(name, stop_after=3)
+    assert checkpoints(directory, name) == []
+    assert run(name)
+    assert epochs(jobs, name) == epochs(jobs, undisturbed)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(
+    directory: DataDirectory, jobs: Jobs, submit: Submit, run: Run
+) -> None:
+    name = submit()
+    left = directory.job(name) / ".writing-left"
+    left.write_bytes(b"half of it")
+    assert not run(name, stop_after=1)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("file", ["train-images", "train-labels", "test-images", "test-labels"])
@@ -342,6 +413,28 @@ def test_a_job_that_is_to_be_cancelled_is_and_makes_no_model(
     assert run(name)
     assert kinds(jobs, name) == ["accepted", "started", "epoch_finished", "cancelled"]
     assert list(directory.models.iterdir()) == []
+
+
+def test_a_job_that_is_to_be_paused_is_and_goes_on_to_the_same_bits(
+    directory: DataDirectory, jobs: Jobs, submit: Submit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, name = submit(), submit()
+    run(undisturbed)
+
+    def pause_and_save(*arguments: Any) -> None:
+        jobs.pause(name)
+        save_checkpoint(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "save_checkpoint", pause_and_save)
+        assert run(name)
+    assert kinds(jobs, name) == ["accepted", "started", "epoch_finished", "paused"]
+    assert [path.name for path in directory.job(name).iterdir()] == ["checkpoint-000001.safetensors"]
+    assert run(name)  # the scheduler does not begin it, but if it did, nothing would happen to it
+    assert kinds(jobs, name)[-1] == "paused"
+    jobs.resume(name, [], allow_inexact=False)
+    assert run(name)
+    assert epochs(jobs, name) == epochs(jobs, undisturbed)
 
 
 def test_a_job_that_was_cancelled_before_its_trainer_began_is_left_alone(

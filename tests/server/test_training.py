@@ -19,7 +19,9 @@ from mnist_proto.v1.model_pb2_grpc import ModelServiceStub
 from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
 from mnist_server.data_directory import DataDirectory
+from mnist_server.database import Database
 from mnist_server.datasets import Upload
+from mnist_server.jobs import append
 from mnist_server.limits import Limits
 from mnist_server.rpc import Silence
 from mnist_server.serving import Server
@@ -83,6 +85,15 @@ def watch(stub: TrainingServiceStub, job: str, after: int = 0) -> Any:
 
 def cancel(stub: TrainingServiceStub, job: str) -> pb.TrainingJob:
     return stub.CancelTraining(pb.CancelTrainingRequest(job=job), timeout=DEADLINE).job
+
+
+def pause(stub: TrainingServiceStub, job: str) -> pb.TrainingJob:
+    return stub.PauseTraining(pb.PauseTrainingRequest(job=job), timeout=DEADLINE).job
+
+
+def resume(stub: TrainingServiceStub, job: str, *, allow_inexact: bool = False) -> pb.TrainingJob:
+    request = pb.ResumeTrainingRequest(job=job, allow_inexact=allow_inexact)
+    return stub.ResumeTraining(request, timeout=DEADLINE).job
 
 
 def until(call: Any, kind: str) -> pb.TrainingEvent:
@@ -735,6 +746,66 @@ class TestCancelling:
         refused(lambda: cancel(stub, "jobs/Unknown"), INVALID, "'jobs/Unknown'", field="job")
         refused(lambda: get(stub, "jobs/unknown"), grpc.StatusCode.NOT_FOUND, "'jobs/unknown'")
         refused(lambda: get(stub, "jobs/\0"), INVALID, "jobs/{j}", field="job")
+
+
+class TestPausing:
+    def test_a_running_job_is_paused_and_the_next_one_begins(
+        self, stub: TrainingServiceStub, directory: DataDirectory, make_messages: Messages
+    ) -> None:
+        name, following = accept(stub, make_messages(**LONG)), accept(stub, make_messages(**LONG))
+        call = watch(stub, name)
+        until(call, "epoch_finished")
+        assert pause(stub, name).state in (pb.JOB_STATE_RUNNING, pb.JOB_STATE_PAUSED)
+        assert until(call, "paused").paused == pb.Paused()
+        job = get(stub, name)
+        assert job.state == pb.JOB_STATE_PAUSED
+        assert pause(stub, name) == job
+        until(watch(stub, following), "epoch_finished")
+        assert list(directory.job(name).glob("checkpoint-*"))
+        resumed = resume(stub, name)
+        assert (resumed.state, resumed.last_sequence) == (pb.JOB_STATE_QUEUED, job.last_sequence + 1)
+        assert until(call, "resumed").sequence == resumed.last_sequence  # the watch goes on across it
+        cancel(stub, following)
+        assert until(call, "continued").continued == pb.Continued(epoch=job.last_epoch.epoch + 1)
+        assert until(call, "epoch_finished").epoch_finished.epoch == job.last_epoch.epoch + 1
+        pause(stub, name)
+        until(call, "paused")
+        assert cancel(stub, name).state == pb.JOB_STATE_CANCELLED
+        assert kinds(events(call)) == ["cancelled"]
+        assert not directory.job(name).exists()
+
+    def test_what_does_not_run_cannot_be_paused_nor_what_is_not_paused_resumed(
+        self, stub: TrainingServiceStub, no_trainer: None, refused: Refused
+    ) -> None:
+        name = accept(stub, [config(), batch()])
+        wrong = grpc.StatusCode.FAILED_PRECONDITION
+        refused(lambda: pause(stub, name), wrong, name, "QUEUED", "expected a running job")
+        refused(lambda: resume(stub, name), wrong, name, "QUEUED", "expected a paused job")
+        for call in (pause, resume):
+            refused(lambda call=call: call(stub, "jobs/none"), grpc.StatusCode.NOT_FOUND, "'jobs/none'")
+            refused(lambda call=call: call(stub, "none!"), INVALID, "'none!'", field="job")
+
+    def test_where_something_differs_a_job_goes_on_only_if_that_is_allowed(
+        self,
+        stub: TrainingServiceStub,
+        database: Database,
+        make_messages: Messages,
+        no_trainer: None,
+        refused: Refused,
+    ) -> None:
+        name = accept(stub, make_messages())
+        with database.write() as connection:
+            append(connection, name, pb.TrainingEvent(started=pb.Started()))
+            job = append(connection, name, pb.TrainingEvent(paused=pb.Paused()))
+            now = job.config.environment.blas_kernel
+            job.config.environment.blas_kernel = "Abacus"
+            changed = (job.SerializeToString(), name)
+            connection.execute("UPDATE jobs SET body = ? WHERE name = ?", changed)
+        difference = f"blas_kernel was Abacus, is {now}"
+        refused(lambda: resume(stub, name), grpc.StatusCode.FAILED_PRECONDITION, difference)
+        assert get(stub, name).state == pb.JOB_STATE_PAUSED
+        assert resume(stub, name, allow_inexact=True).state == pb.JOB_STATE_QUEUED
+        assert list(until(watch(stub, name), "resumed").resumed.differences) == [difference]
 
 
 class TestListing:

@@ -35,7 +35,7 @@ _FIELDS = (
 @click.group()
 @shared_options()
 def jobs() -> None:
-    """List, show, watch and cancel training jobs.
+    """List, show, watch, pause, resume and cancel training jobs.
 
     \b
     Example:
@@ -111,7 +111,7 @@ def watch(context: click.Context, settings: Settings, job: str, after: int) -> N
 @shared_options()
 @pass_settings
 def cancel(settings: Settings, job: str) -> None:
-    """End a job that waits or runs; it makes no model.
+    """End a job that waits, runs or is paused; it makes no model.
 
     \b
     Example:
@@ -125,6 +125,52 @@ def cancel(settings: Settings, job: str) -> None:
         click.echo(f"{status.name} is cancelled")
     else:
         click.echo(f"{status.name} will end in a moment")
+
+
+@jobs.command()
+@click.argument("job", type=JOB)
+@shared_options()
+@pass_settings
+def pause(settings: Settings, job: str) -> None:
+    """Put a running job aside, with a checkpoint; the next one in the queue begins.
+
+    \b
+    Example:
+      mnist-client jobs pause job-k2bbmgj2
+    """
+    with settings.connect() as client:
+        status = client.job(job).pause()
+    if settings.output != TABLE:
+        write_record(as_record(status), settings.output)
+    elif status.state == "PAUSED":
+        click.echo(f"{status.name} is paused")
+    else:
+        click.echo(f"{status.name} will pause in a moment")
+
+
+@jobs.command()
+@click.argument("job", type=JOB)
+@click.option(
+    "--allow-inexact",
+    is_flag=True,
+    help="Go on even where libraries or the processor are not those it was accepted with: to other bits.",
+)
+@shared_options()
+@pass_settings
+def resume(settings: Settings, job: str, *, allow_inexact: bool) -> None:
+    """Put a paused job back into the queue; it goes on after its last epoch, to the same bits.
+
+    \b
+    Example:
+      mnist-client jobs resume job-k2bbmgj2
+      mnist-client jobs resume job-k2bbmgj2 --allow-inexact
+    """
+    with settings.connect() as client:
+        status = client.job(job).resume(allow_inexact=allow_inexact)
+    if settings.output != TABLE:
+        write_record(as_record(status), settings.output)
+    else:
+        click.echo(f"{status.name} is in the queue")
 
 
 def _write(job: Job, output: str) -> None:

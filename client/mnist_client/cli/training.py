@@ -92,9 +92,10 @@ def train(
     the job running.
 
     With -o jsonl it is an object an event: sequence, job, event (accepted, started, epoch_finished,
-    continued, succeeded, failed or cancelled) and time, and of an epoch its number, correct and total (null
-    where there is nothing to test on), loss, learning_rate, seconds, weights_hash, validation_correct and
-    validation_total. With -o csv it is a row an epoch, with -o json the job at its end with all its epochs.
+    continued, paused, resumed, succeeded, failed or cancelled) and time, and of an epoch its number, correct
+    and total (null where there is nothing to test on), loss, learning_rate, seconds, weights_hash,
+    validation_correct and validation_total. With -o csv it is a row an epoch, with -o json the job at its end
+    with all its epochs.
 
     \b
     Example:

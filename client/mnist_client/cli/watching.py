@@ -23,6 +23,8 @@ from mnist_client.results import (
     Event,
     Failed,
     Notice,
+    Paused,
+    Resumed,
     Started,
     Succeeded,
 )
@@ -36,6 +38,8 @@ _KINDS: dict[type[Event], str] = {
     Succeeded: "succeeded",
     Failed: "failed",
     Cancelled: "cancelled",
+    Paused: "paused",
+    Resumed: "resumed",
 }
 EPOCH_FIELDS = (
     "sequence",
@@ -156,6 +160,14 @@ def _records(output: str) -> View:
     return show
 
 
+def _continued(message: Continued) -> Iterator[str]:
+    for skipped in message.skipped_checkpoints:
+        yield f"Skipped a checkpoint: {skipped}"
+    for difference in message.differences:
+        yield f"Not to the same bits: {difference}"
+    yield f"Continued from epoch {message.epoch}"
+
+
 def _lines(*, epochs_on_stderr: bool) -> View:
     """The classic line an epoch, and beside them, on standard error, what else there is to say."""
 
@@ -166,7 +178,13 @@ def _lines(*, epochs_on_stderr: bool) -> View:
             case Accepted():
                 click.echo(f"{message.job}: " + "; ".join(describe(message.config)), err=True)
             case Continued():
-                click.echo(f"Continued from epoch {message.epoch}", err=True)
+                for line in _continued(message):
+                    click.echo(line, err=True)
+            case Paused():
+                click.echo(f"Paused: {message.reason}" if message.reason else "Paused", err=True)
+                click.echo(f"Have it go on with: mnist-client jobs resume {message.job}", err=True)
+            case Resumed():
+                click.echo("Resumed; it waits for its turn", err=True)
             case Draining():
                 click.echo(_DRAINING, err=True)
 

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TrainingServiceStub(object):
-    """Trains networks, one job after the other. A job outlives the stream that started it.
+    """Trains networks, at most Limits.max_running_jobs at a time; the others wait for their turn. A job outlives
+    the stream that started it.
     """
 
     def __init__(self, channel):
@@ -60,10 +61,21 @@ class TrainingServiceStub(object):
                 request_serializer=mnist__proto_dot_v1_dot_training__pb2.CancelTrainingRequest.SerializeToString,
                 response_deserializer=mnist__proto_dot_v1_dot_training__pb2.CancelTrainingResponse.FromString,
                 _registered_method=True)
+        self.PauseTraining = channel.unary_unary(
+                '/mnist.v1.TrainingService/PauseTraining',
+                request_serializer=mnist__proto_dot_v1_dot_training__pb2.PauseTrainingRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_training__pb2.PauseTrainingResponse.FromString,
+                _registered_method=True)
+        self.ResumeTraining = channel.unary_unary(
+                '/mnist.v1.TrainingService/ResumeTraining',
+                request_serializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingServiceServicer(object):
-    """Trains networks, one job after the other. A job outlives the stream that started it.
+    """Trains networks, at most Limits.max_running_jobs at a time; the others wait for their turn. A job outlives
+    the stream that started it.
     """
 
     def Train(self, request_iterator, context):
@@ -99,9 +111,29 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelTraining(self, request, context):
-        """Asks a queued or running job to end. A queued job is cancelled at once, a running one within a
-        mini-batch or some 100 ms. FAILED_PRECONDITION if it has already ended otherwise; cancelling a
+        """Asks a job to end. A queued or paused job is cancelled at once, a running one within 200 ms, or one
+        mini-batch where that takes longer. FAILED_PRECONDITION if it has already ended otherwise; cancelling a
         cancelled job changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseTraining(self, request, context):
+        """Asks a running job to write a checkpoint of its last finished epoch and to make room for others, within
+        200 ms, or one mini-batch where that takes longer, and the time the disk takes. It stays PAUSED, across
+        restarts of the server too, until ResumeTraining or CancelTraining. FAILED_PRECONDITION if it is queued (it
+        has not begun: cancel it, or let it begin) or has ended; pausing a paused job changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTraining(self, request, context):
+        """Puts a paused job back into the queue, in the place it has had since it was accepted. It goes on after the
+        last epoch it finished, to the same bits as if it had not been paused: of an epoch that was interrupted
+        nothing is kept. FAILED_PRECONDITION if it is not paused, or if it cannot come to the same bits here; the
+        message names what differs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +167,16 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=mnist__proto_dot_v1_dot_training__pb2.CancelTrainingRequest.FromString,
                     response_serializer=mnist__proto_dot_v1_dot_training__pb2.CancelTrainingResponse.SerializeToString,
             ),
+            'PauseTraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTraining,
+                    request_deserializer=mnist__proto_dot_v1_dot_training__pb2.PauseTrainingRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_training__pb2.PauseTrainingResponse.SerializeToString,
+            ),
+            'ResumeTraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTraining,
+                    request_deserializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mnist.v1.TrainingService', rpc_method_handlers)
@@ -144,7 +186,8 @@ def add_TrainingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainingService(object):
-    """Trains networks, one job after the other. A job outlives the stream that started it.
+    """Trains networks, at most Limits.max_running_jobs at a time; the others wait for their turn. A job outlives
+    the stream that started it.
     """
 
     @staticmethod
@@ -272,6 +315,60 @@ class TrainingService(object):
             '/mnist.v1.TrainingService/CancelTraining',
             mnist__proto_dot_v1_dot_training__pb2.CancelTrainingRequest.SerializeToString,
             mnist__proto_dot_v1_dot_training__pb2.CancelTrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mnist.v1.TrainingService/PauseTraining',
+            mnist__proto_dot_v1_dot_training__pb2.PauseTrainingRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_training__pb2.PauseTrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mnist.v1.TrainingService/ResumeTraining',
+            mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingResponse.FromString,
             options,
             channel_credentials,
             insecure,
