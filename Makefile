@@ -1,6 +1,9 @@
 # Paths stay relative, so that the folder's own path may hold spaces.
 SHELL := /bin/sh
 PYTHON ?= python3
+# Of make bench-accuracy: all recipes.
+RECIPES ?=
+SEEDS ?= 0 1 2
 BIN := .venv/bin
 PROTO_BIN := .venv-proto/bin
 PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
@@ -14,7 +17,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
 	bench-streams bench-metrics bench-training bench-training-quick check-triton bench-serving \
-	bench-serving-quick
+	bench-serving-quick bench-accuracy
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -79,6 +82,9 @@ bench-training: setup .venv-peers/made ## training against peers; needs MNIST an
 
 bench-training-quick: setup .venv-peers/made ## the classic network alone, two rounds, nothing written
 	$(BIN)/python -m benchmarks.training --quick
+
+bench-accuracy: setup ## the recipes, seeds 0 to 2, or RECIPES="best" SEEDS="0"; needs MNIST_DATA (hours)
+	$(BIN)/python -m benchmarks.accuracy --recipes "$(RECIPES)" --seeds "$(SEEDS)"
 
 # A peer that cannot be installed is left out, and the results say so.
 bench-serving: setup ## serving against peers; needs Linux, h2load, g++ and libgrpc++-dev (twenty minutes)

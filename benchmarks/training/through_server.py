@@ -33,7 +33,7 @@ def compare_with_server(configuration: Configuration, data: Path, rounds: int) -
     reported, between, core = [], [], []
     with (
         tempfile.TemporaryDirectory(prefix="mnist-benchmark-") as folder,
-        _server(Path(folder)) as address,
+        server(Path(folder)) as address,
         Client(address) as client,
         Contender("core", "ours", configuration, data) as ours,
     ):
@@ -75,7 +75,8 @@ def _train(client: Client, configuration: Configuration, split: Split) -> list[E
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[str]:
+def server(folder: Path) -> Iterator[str]:
+    """A server of our own, with everything in `folder`; its address."""
     program = Path(sys.executable).with_name("mnist-server")
     command = [str(program), "serve", "--port", "0", "--data-dir", str(folder)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
