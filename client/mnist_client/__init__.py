@@ -1,6 +1,7 @@
 """The client SDK: a sync and an async client of a digit model server, their results and their errors."""
 
 from mnist_client.aio import AsyncClient, AsyncTrainingJob
+from mnist_client.batches import dataset_name
 from mnist_client.client import Client, TrainingJob
 from mnist_client.datasets import (
     DataError,
@@ -35,6 +36,7 @@ from mnist_client.results import (
     Cancelled,
     ClassMetrics,
     Continued,
+    DatasetSplit,
     Draining,
     Environment,
     Epoch,
@@ -59,6 +61,7 @@ from mnist_client.results import (
     Resumed,
     ServerInfo,
     Started,
+    StoredDataset,
     Succeeded,
 )
 from mnist_proto import __version__
@@ -79,6 +82,7 @@ __all__ = [
     "DataNotFound",
     "DataUnreachable",
     "Dataset",
+    "DatasetSplit",
     "DeadlineExceeded",
     "Draining",
     "Environment",
@@ -115,11 +119,13 @@ __all__ = [
     "ServerInfo",
     "Split",
     "Started",
+    "StoredDataset",
     "Succeeded",
     "TrainingJob",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "__version__",
+    "dataset_name",
     "load_dataset",
 ]

@@ -10,7 +10,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, overload
 
@@ -23,21 +23,27 @@ from mnist_client.batches import (
     Data,
     check_dataset,
     check_image_size,
+    dataset_name,
     evaluate_requests,
+    stored_name,
     to_dataset,
     to_split,
     train_requests,
+    upload_requests,
 )
 from mnist_client.channel import DEADLINE_SECONDS, channel_options, health_check, server_address
 from mnist_client.configuration import Hidden, job_name, model_name, positive, training_config
+from mnist_client.configuration import dataset_name as wire_dataset_name
 from mnist_client.datasets import Dataset, Split
 from mnist_client.errors import (
     CallCancelled,
     InternalError,
     InvalidInput,
     MnistError,
+    NotFound,
     ServerError,
     Unavailable,
+    Unimplemented,
     from_rpc_error,
 )
 from mnist_client.model_files import ModelDownload, PathLike, alias_request, import_requests, whole_model
@@ -58,6 +64,7 @@ from mnist_client.results import (
     Notice,
     Predictions,
     ServerInfo,
+    StoredDataset,
     Succeeded,
 )
 from mnist_client.watch import (
@@ -69,15 +76,25 @@ from mnist_client.watch import (
     accepted_job,
     outcome,
 )
-from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info, to_version
+from mnist_client.wire import (
+    to_evaluation,
+    to_health,
+    to_job,
+    to_model,
+    to_server_info,
+    to_stored_dataset,
+    to_version,
+)
+from mnist_proto.v1 import dataset_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2_grpc as dataset_grpc
 from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
-from mnist_proto.v1 import model_pb2, prediction_pb2, server_pb2, training_pb2
 from mnist_proto.v1 import model_pb2_grpc as model_grpc
 from mnist_proto.v1 import prediction_pb2_grpc as prediction_grpc
 from mnist_proto.v1 import server_pb2_grpc as server_grpc
 from mnist_proto.v1 import training_pb2_grpc as training_grpc
 
 if TYPE_CHECKING:  # the stubs' async types are known to type checkers alone
+    from mnist_proto.v1.dataset_pb2_grpc import DatasetServiceAsyncStub
     from mnist_proto.v1.evaluation_pb2_grpc import EvaluationServiceAsyncStub
     from mnist_proto.v1.model_pb2_grpc import ModelServiceAsyncStub
     from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceAsyncStub
@@ -110,6 +127,7 @@ class AsyncClient:
         self._training: TrainingServiceAsyncStub = training_grpc.TrainingServiceStub(self._channel)
         self._evaluation: EvaluationServiceAsyncStub = evaluation_grpc.EvaluationServiceStub(self._channel)
         self._prediction: PredictionServiceAsyncStub = prediction_grpc.PredictionServiceStub(self._channel)
+        self._datasets: DatasetServiceAsyncStub = dataset_grpc.DatasetServiceStub(self._channel)
         self._models: ModelServiceAsyncStub = model_grpc.ModelServiceStub(self._channel)
         self._server: ServerServiceAsyncStub = server_grpc.ServerServiceStub(self._channel)
 
@@ -136,7 +154,7 @@ class AsyncClient:
         promote: bool = False,
         request_id: str | None = None,
     ) -> "AsyncTrainingJob":
-        """Sends a data set and starts a job that learns from it, as `Client.train`."""
+        """Starts a job that learns from a data set, as `Client.train`."""
         config = training_config(
             name=name,
             recipe=recipe,
@@ -158,9 +176,12 @@ class AsyncClient:
             request_id=request_id,
         )
         limits = await self._known_limits()
-        dataset = await asyncio.to_thread(to_dataset, data)
-        check_dataset(dataset, limits)
-        job = await self._upload(lambda: self._train(config, dataset, limits))
+        if (stored := stored_name(data)) is not None:
+            job = await self._upload(lambda: self._train(config, stored, limits))
+        else:
+            dataset, dataset_id = await asyncio.to_thread(_named, data)
+            check_dataset(dataset, limits)
+            job = await self._upload(lambda: self._train_on(config, dataset, dataset_id, limits))
         return AsyncTrainingJob(self, job, contact=True)
 
     def job(self, name: str) -> "AsyncTrainingJob":
@@ -177,6 +198,40 @@ class AsyncClient:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def upload_dataset(self, data: Data) -> StoredDataset:
+        """Has the server keep a data set, as `Client.upload_dataset`."""
+        if (stored := stored_name(data)) is not None:
+            return await self.dataset(stored)
+        limits = await self._known_limits()
+        dataset, name = await asyncio.to_thread(_named, data)
+        check_dataset(dataset, limits)
+
+        async def attempt() -> StoredDataset:
+            return await self._stored(name) or await self._store(dataset, limits)
+
+        return await self._upload(attempt)
+
+    async def datasets(self) -> AsyncIterator[StoredDataset]:
+        """Yields every data set that the server has, as `Client.datasets`."""
+        request = dataset_pb2.ListDatasetsRequest()
+        while True:
+            page = await self._call(self._datasets.ListDatasets, request)
+            for dataset in page.datasets:
+                yield to_stored_dataset(dataset)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def dataset(self, name: str) -> StoredDataset:
+        """Returns a data set that the server has, as `Client.dataset`."""
+        request = dataset_pb2.GetDatasetRequest(dataset=wire_dataset_name(name))
+        return to_stored_dataset((await self._call(self._datasets.GetDataset, request)).dataset)
+
+    async def delete_dataset(self, name: str) -> None:
+        """Deletes a data set, as `Client.delete_dataset`."""
+        request = dataset_pb2.DeleteDatasetRequest(dataset=wire_dataset_name(name))
+        await self._call(self._datasets.DeleteDataset, request)
 
     async def models(self) -> AsyncIterator[Model]:
         """Yields every model by name, each with its newest version alone."""
@@ -358,9 +413,34 @@ class AsyncClient:
                 delay = uploading.failed(error)
             await asyncio.sleep(delay)
 
-    async def _train(self, config: training_pb2.TrainingConfig, dataset: Dataset, limits: Limits) -> str:
+    async def _stored(self, name: str) -> StoredDataset | None:
+        """The data set of this name, if the server has it; None also where it has no DatasetService."""
+        try:
+            return await self.dataset(name)
+        except (NotFound, Unimplemented):
+            return None
+
+    async def _store(self, dataset: Dataset, limits: Limits) -> StoredDataset:
         silence = AsyncSilence(self._silence, self.server)
-        call = self._training.Train(silence.sending(train_requests(config, dataset, limits)))
+        call = self._datasets.UploadDataset(silence.sending(upload_requests(dataset, limits)))
+        try:
+            with self._errors(Ending(call)):
+                return to_stored_dataset((await silence.wait(call)).dataset)
+        finally:
+            call.cancel()
+
+    async def _train_on(
+        self, config: training_pb2.TrainingConfig, dataset: Dataset, name: str, limits: Limits
+    ) -> str:
+        """Has a job accepted; the data set is sent only if the server does not have it."""
+        if await self._stored(name) is not None:
+            with suppress(NotFound):  # deleted meanwhile
+                return await self._train(config, name, limits)
+        return await self._train(config, dataset, limits)
+
+    async def _train(self, config: training_pb2.TrainingConfig, data: Dataset | str, limits: Limits) -> str:
+        silence = AsyncSilence(self._silence, self.server)
+        call = self._training.Train(silence.sending(train_requests(config, data, limits)))
         try:
             with self._errors(Ending(call)):
                 response = await silence.wait(anext(aiter(call), None))
@@ -493,6 +573,12 @@ class AsyncTrainingJob:
 
     def __repr__(self) -> str:
         return f"AsyncTrainingJob({self.name!r})"
+
+
+def _named(data: Data) -> tuple[Dataset, str]:
+    """A data set, read where it is in files, and its name."""
+    dataset = to_dataset(data)
+    return dataset, dataset_name(dataset)
 
 
 async def _make(images: object, make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:

@@ -12,10 +12,13 @@ from mnist_client.errors import InvalidInput
 from mnist_client.pixels import to_images, to_labels
 from mnist_client.results import Limits
 from mnist_proto.arrays import array_to_pixels
-from mnist_proto.v1 import evaluation_pb2, images_pb2, training_pb2
+from mnist_proto.dataset_hash import DatasetHash
+from mnist_proto.names import expand_dataset
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, images_pb2, training_pb2
 
 Data: TypeAlias = str | os.PathLike[str] | Dataset | Split | tuple[ArrayLike, ArrayLike]
-"""Labelled images: a SPEC or path, a Dataset, one Split, or (images, labels)."""
+"""Labelled images: a SPEC or path, a Dataset, one Split, or (images, labels). The SPEC datasets/{sha256} is a
+data set that the server has."""
 
 # Large enough that a message's own cost vanishes, small enough that an upload is steady and costs no memory.
 CHUNK_BYTES = 2**20
@@ -44,19 +47,51 @@ def to_split(data: Data) -> Split:
     return _split(data)
 
 
-def train_requests(
-    config: training_pb2.TrainingConfig, dataset: Dataset, limits: Limits
-) -> Iterator[training_pb2.TrainRequest]:
-    """Yields the messages of Train: the configuration, then the batches of every split."""
-    yield training_pb2.TrainRequest(config=config)
-    for split, wire in (
-        (dataset.train, images_pb2.SPLIT_TRAIN),
-        (dataset.validation, images_pb2.SPLIT_VALIDATION),
-        (dataset.test, images_pb2.SPLIT_TEST),
-    ):
+def stored_name(data: Data) -> str | None:
+    """Returns datasets/{sha256} if data is that, the name of a data set on the server; None if it is here."""
+    if not isinstance(data, str) or not data.startswith("datasets/"):
+        return None
+    try:
+        return expand_dataset(data)
+    except ValueError:  # a path
+        return None
+
+
+def dataset_name(dataset: Dataset) -> str:
+    """Returns the name that a data set has on every server: datasets/{sha256}, the hash of what it is.
+
+    `mnist_proto.dataset_hash` says how it is made.
+    """
+    hashed = DatasetHash(*dataset.train.images.shape[1:])
+    for name in ("train", "validation", "test"):
+        split: Split | None = getattr(dataset, name)
         if split is not None:
-            for batch in _batches(split, wire, limits):
-                yield training_pb2.TrainRequest(batch=batch)
+            images, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels)
+            hashed.add(name, images.data, labels.data)
+    return f"datasets/{hashed.hexdigest()}"
+
+
+def train_requests(
+    config: training_pb2.TrainingConfig, data: Dataset | str, limits: Limits
+) -> Iterator[training_pb2.TrainRequest]:
+    """Yields the messages of Train: the configuration, then the batches of every split.
+
+    data: a name, datasets/{sha256}, is that of a data set which the server has: then there are no batches.
+    """
+    asked = training_pb2.TrainingConfig()
+    asked.CopyFrom(config)
+    if isinstance(data, str):
+        asked.dataset = data
+    yield training_pb2.TrainRequest(config=asked)
+    if isinstance(data, Dataset):
+        for batch in _all_batches(data, limits):
+            yield training_pb2.TrainRequest(batch=batch)
+
+
+def upload_requests(dataset: Dataset, limits: Limits) -> Iterator[dataset_pb2.UploadDatasetRequest]:
+    """Yields the messages of UploadDataset: the batches of every split."""
+    for batch in _all_batches(dataset, limits):
+        yield dataset_pb2.UploadDatasetRequest(batch=batch)
 
 
 def evaluate_requests(model: str, split: Split, limits: Limits) -> Iterator[evaluation_pb2.EvaluateRequest]:
@@ -100,6 +135,16 @@ def _split(data: object) -> Split:
         expected = f"one for each of the {len(images)} images"
         raise InvalidInput.of("labels", f"{len(labels)} labels", expected)
     return Split(images, labels)
+
+
+def _all_batches(dataset: Dataset, limits: Limits) -> Iterator[images_pb2.LabeledImages]:
+    for split, wire in (
+        (dataset.train, images_pb2.SPLIT_TRAIN),
+        (dataset.validation, images_pb2.SPLIT_VALIDATION),
+        (dataset.test, images_pb2.SPLIT_TEST),
+    ):
+        if split is not None:
+            yield from _batches(split, wire, limits)
 
 
 def _batches(

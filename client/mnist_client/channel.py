@@ -26,6 +26,7 @@ IDEMPOTENT = {
     "mnist.v1.PredictionService": ("Predict",),
     "mnist.v1.TrainingService": ("GetTrainingJob", "ListTrainingJobs", "CancelTraining", "PauseTraining"),
     "mnist.v1.ModelService": ("GetModel", "ListModels"),
+    "mnist.v1.DatasetService": ("GetDataset", "ListDatasets"),
     "mnist.v1.ServerService": ("GetServerInfo",),
     "grpc.health.v1.Health": ("Check",),
 }

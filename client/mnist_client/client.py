@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Literal, TypeVar, overload
 
@@ -13,20 +13,26 @@ from mnist_client.batches import (
     Data,
     check_dataset,
     check_image_size,
+    dataset_name,
     evaluate_requests,
+    stored_name,
     to_dataset,
     to_split,
     train_requests,
+    upload_requests,
 )
 from mnist_client.channel import DEADLINE_SECONDS, channel_options, health_check, server_address
 from mnist_client.configuration import Hidden, job_name, model_name, positive, training_config
+from mnist_client.configuration import dataset_name as wire_dataset_name
 from mnist_client.datasets import Dataset, Split
 from mnist_client.errors import (
     CallCancelled,
     InternalError,
     InvalidInput,
     MnistError,
+    NotFound,
     ServerError,
+    Unimplemented,
     from_rpc_error,
 )
 from mnist_client.model_files import ModelDownload, PathLike, alias_request, import_requests, whole_model
@@ -47,6 +53,7 @@ from mnist_client.results import (
     Notice,
     Predictions,
     ServerInfo,
+    StoredDataset,
     Succeeded,
 )
 from mnist_client.silence import Silence
@@ -60,9 +67,18 @@ from mnist_client.watch import (
     outcome,
     silent,
 )
-from mnist_client.wire import to_evaluation, to_health, to_job, to_model, to_server_info, to_version
+from mnist_client.wire import (
+    to_evaluation,
+    to_health,
+    to_job,
+    to_model,
+    to_server_info,
+    to_stored_dataset,
+    to_version,
+)
+from mnist_proto.v1 import dataset_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2_grpc as dataset_grpc
 from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
-from mnist_proto.v1 import model_pb2, prediction_pb2, server_pb2, training_pb2
 from mnist_proto.v1 import model_pb2_grpc as model_grpc
 from mnist_proto.v1 import prediction_pb2_grpc as prediction_grpc
 from mnist_proto.v1 import server_pb2_grpc as server_grpc
@@ -100,6 +116,7 @@ class Client:
         self._training = training_grpc.TrainingServiceStub(self._channel)
         self._evaluation = evaluation_grpc.EvaluationServiceStub(self._channel)
         self._prediction = prediction_grpc.PredictionServiceStub(self._channel)
+        self._datasets = dataset_grpc.DatasetServiceStub(self._channel)
         self._models = model_grpc.ModelServiceStub(self._channel)
         self._server = server_grpc.ServerServiceStub(self._channel)
 
@@ -126,13 +143,15 @@ class Client:
         promote: bool = False,
         request_id: str | None = None,
     ) -> "TrainingJob":
-        """Sends a data set and starts a job that learns from it; returns once the server has accepted it.
+        """Starts a job that learns from a data set; returns once the server has accepted it.
+
+        A data set that the server has already is not sent again.
 
         What is None is left to the recipe, and that of None is the classic run: 784-30-10 sigmoid neurons,
         quadratic loss, 30 epochs of mini-batches of 10, learning rate 3.0.
 
-        data: a SPEC such as 'mnist' or a path, a Dataset, a Split, or (images, labels): uint8 (N, H, W),
-            0 = paper, 255 = ink, and N labels.
+        data: a SPEC such as 'mnist', a path, or 'datasets/{sha256}' for a data set that the server has; a
+            Dataset, a Split, or (images, labels): uint8 (N, H, W), 0 = paper, 255 = ink, and N labels.
         name: the model to make a version of; None names it after the job.
         recipe: 'classic', 'quick', 'mlp', 'mlp-augmented' or 'best'.
         hidden: neurons of the hidden layers, one number or several; () for none.
@@ -170,9 +189,13 @@ class Client:
             request_id=request_id,
         )
         limits = self._known_limits()  # first: a server that is not there is known before files are read
-        dataset = to_dataset(data)
-        check_dataset(dataset, limits)
-        job = self._upload(lambda: self._train(config, dataset))
+        if (stored := stored_name(data)) is not None:
+            job = self._upload(lambda: self._train(config, stored))
+        else:
+            dataset = to_dataset(data)
+            check_dataset(dataset, limits)
+            dataset_id = dataset_name(dataset)
+            job = self._upload(lambda: self._train_on(config, dataset, dataset_id))
         return TrainingJob(self, job, contact=True)
 
     def job(self, name: str) -> "TrainingJob":
@@ -188,6 +211,46 @@ class Client:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def upload_dataset(self, data: Data) -> StoredDataset:
+        """Has the server keep a data set, for jobs and evaluations that name it. Returns what it says of it.
+
+        The server is asked first: what it has already is not sent.
+
+        data: as for `train`.
+
+        Raises DataError for files, ResourceExhausted where the server has no room for it.
+        """
+        if (stored := stored_name(data)) is not None:
+            return self.dataset(stored)
+        limits = self._known_limits()
+        dataset = to_dataset(data)
+        check_dataset(dataset, limits)
+        name = dataset_name(dataset)
+        return self._upload(lambda: self._stored(name) or self._store(dataset))
+
+    def datasets(self) -> Iterator[StoredDataset]:
+        """Yields every data set that the server has, the last stored first, without mean images."""
+        request = dataset_pb2.ListDatasetsRequest()
+        while True:
+            page = self._call(self._datasets.ListDatasets, request)
+            yield from map(to_stored_dataset, page.datasets)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def dataset(self, name: str) -> StoredDataset:
+        """Returns a data set that the server has, datasets/{sha256} or {sha256}. Raises NotFound."""
+        request = dataset_pb2.GetDatasetRequest(dataset=wire_dataset_name(name))
+        return to_stored_dataset(self._call(self._datasets.GetDataset, request).dataset)
+
+    def delete_dataset(self, name: str) -> None:
+        """Deletes a data set, datasets/{sha256} or {sha256}. Jobs and models that learnt from it stay.
+
+        Raises NotFound, and ConditionNotMet while a job that has not ended needs it.
+        """
+        request = dataset_pb2.DeleteDatasetRequest(dataset=wire_dataset_name(name))
+        self._call(self._datasets.DeleteDataset, request)
 
     def models(self) -> Iterator[Model]:
         """Yields every model by name, each with its newest version alone."""
@@ -389,9 +452,30 @@ class Client:
                 delay = uploading.failed(error)
             time.sleep(delay)
 
-    def _train(self, config: training_pb2.TrainingConfig, dataset: Dataset) -> str:
+    def _stored(self, name: str) -> StoredDataset | None:
+        """The data set of this name, if the server has it; None also where it has no DatasetService."""
+        try:
+            return self.dataset(name)
+        except (NotFound, Unimplemented):
+            return None
+
+    def _store(self, dataset: Dataset) -> StoredDataset:
         silence = Silence(self._silence)
-        requests = train_requests(config, dataset, self._known_limits())
+        requests = upload_requests(dataset, self._known_limits())
+        call = self._datasets.UploadDataset.future(silence.sending(requests))
+        with silence.guard(call), self._errors(silence):
+            return to_stored_dataset(call.result().dataset)
+
+    def _train_on(self, config: training_pb2.TrainingConfig, dataset: Dataset, name: str) -> str:
+        """Has a job accepted; the data set is sent only if the server does not have it."""
+        if self._stored(name) is not None:
+            with suppress(NotFound):  # deleted meanwhile
+                return self._train(config, name)
+        return self._train(config, dataset)
+
+    def _train(self, config: training_pb2.TrainingConfig, data: Dataset | str) -> str:
+        silence = Silence(self._silence)
+        requests = train_requests(config, data, self._known_limits())
         call = self._training.Train(silence.sending(requests))
         with silence.guard(call), self._errors(silence):
             for response in call:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypeAlias, TypeVar
 
 from mnist_client.errors import InvalidInput
-from mnist_proto.names import expand_job, expand_model
+from mnist_proto.names import expand_dataset, expand_job, expand_model
 from mnist_proto.v1 import training_pb2 as pb
 
 Hidden: TypeAlias = int | Iterable[int]
@@ -79,6 +79,15 @@ def job_name(name: str) -> str:
         raise InvalidInput.of(
             "name", repr(name), "jobs/{j} or {j}, j matching [a-z][a-z0-9-]{0,62}"
         ) from None
+
+
+def dataset_name(name: str) -> str:
+    """Returns a data set's name as the wire has it, from its hash alone too. Raises InvalidInput."""
+    try:
+        return expand_dataset(name)
+    except (TypeError, ValueError):
+        expected = "datasets/{sha256} or {sha256}, 64 hexadecimal digits in lower case"
+        raise InvalidInput.of("name", repr(name), expected) from None
 
 
 def positive(parameter: str, number: N) -> N:

@@ -89,7 +89,7 @@ def load_dataset(spec: str | os.PathLike[str], *, report: Callable[[str], None] 
     if spec == "mnist-5k":
         return _mnist_5k()
     if re.fullmatch("datasets/[0-9a-f]{64}", str(spec)):
-        raise DataError(f"{spec}: unknown data set; expected {_KINDS}")
+        raise DataError(f"{spec}: is on a server, not here; expected {_KINDS}")
     with reading(path):
         if path.is_dir():
             return _folder_dataset(path)

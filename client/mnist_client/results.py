@@ -145,6 +145,8 @@ class Hyperparameters:
     promote: bool
     """The new version gets the alias `default`."""
     request_id: str
+    dataset: str
+    """What it learns from, datasets/{sha256}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +361,46 @@ class Job:
     """Why it failed, or why the server itself paused it."""
 
 
+# Data sets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DatasetSplit:
+    """What the server says of one split of a data set."""
+
+    split: str
+    """'train', 'validation' or 'test'."""
+    images: int
+    class_counts: tuple[int, ...]
+    """Images of each class, from 0 on."""
+    constant_images: int
+    """Images whose pixels are all alike: most likely blank ones."""
+    mean_image: NDArray[np.float32] | None
+    """(H, W), 0 = paper, 255 = ink; None in a list."""
+    images_sha256: str
+    labels_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredDataset:
+    """A data set that a server keeps. It never changes."""
+
+    name: str
+    """datasets/{sha256}, what its images and labels are called on every server."""
+    create_time: datetime
+    height: int
+    width: int
+    bytes: int
+    """On the server's disk."""
+    splits: tuple[DatasetSplit, ...]
+    """Those that hold images, in the order train, validation, test."""
+
+    @property
+    def images(self) -> int:
+        """Images of all splits."""
+        return sum(split.images for split in self.splits)
+
+
 # Models and the server
 
 
@@ -431,6 +473,7 @@ class Limits:
     max_streams: int
     max_model_bytes: int
     max_running_jobs: int
+    max_stored_dataset_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,11 @@ import grpc
 import numpy as np
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
 
 from mnist_client import results
 from mnist_client.errors import InternalError
-from mnist_proto.v1 import evaluation_pb2, model_pb2, server_pb2
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, images_pb2, model_pb2, server_pb2
 from mnist_proto.v1 import training_pb2 as pb
 
 _HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
@@ -126,6 +127,7 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
         dtype=_word(pb.Dtype.DESCRIPTOR, config.dtype, "DTYPE_"),
         promote=config.promote,
         request_id=config.request_id,
+        dataset=config.dataset,
     )
     return results.ResolvedConfig(
         hyperparameters=hyperparameters,
@@ -161,6 +163,29 @@ def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
         mistakes=tuple(
             results.Mistake(each.index, each.label, each.predicted, each.confidence)
             for each in evaluation.mistakes
+        ),
+    )
+
+
+def to_stored_dataset(dataset: dataset_pb2.Dataset) -> results.StoredDataset:
+    """Returns a data set. Raises InternalError for a mean image that is not H x W."""
+    return results.StoredDataset(
+        name=dataset.name,
+        create_time=to_time(dataset.create_time),
+        height=dataset.height,
+        width=dataset.width,
+        bytes=dataset.bytes,
+        splits=tuple(
+            results.DatasetSplit(
+                split=_word(images_pb2.Split.DESCRIPTOR, split.split, "SPLIT_"),
+                images=split.images,
+                class_counts=tuple(split.class_counts),
+                constant_images=split.constant_images,
+                mean_image=_mean_image(split, dataset.height, dataset.width),
+                images_sha256=split.images_sha256,
+                labels_sha256=split.labels_sha256,
+            )
+            for split in dataset.splits
         ),
     )
 
@@ -215,6 +240,16 @@ def to_health(status: int) -> str:
 def to_time(timestamp: Timestamp) -> datetime:
     """Returns a time as an aware datetime in UTC, to the microsecond."""
     return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _mean_image(split: dataset_pb2.DatasetSplit, height: int, width: int) -> NDArray[np.float32] | None:
+    if not split.mean_image:
+        return None
+    mean = np.array(split.mean_image, dtype=np.float32)
+    if mean.size != height * width:
+        message = f"a mean image of {mean.size} pixels for images of {height} x {width}"
+        raise InternalError(grpc.StatusCode.INTERNAL, message)
+    return mean.reshape(height, width)
 
 
 def _network(network: model_pb2.Network) -> results.Network:

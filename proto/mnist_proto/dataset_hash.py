@@ -34,11 +34,15 @@ class DatasetHash:
         self._labels[split].update(labels)
         self._counts[split] += memoryview(labels).nbytes
 
+    def parts(self, split: str) -> tuple[str, str]:
+        """Returns IMAGES and LABELS of a split, each of 64 hexadecimal digits."""
+        return self._images[split].hexdigest(), self._labels[split].hexdigest()
+
     def hexdigest(self) -> str:
         """Returns the hash of what was added, 64 hexadecimal digits."""
         lines = ["mnist-grpc dataset 1\n", self._size]
         lines += [
-            f"{split} {count} {self._images[split].hexdigest()} {self._labels[split].hexdigest()}\n"
+            f"{split} {count} {' '.join(self.parts(split))}\n"
             for split, count in self._counts.items()
             if count
         ]

@@ -1,7 +1,7 @@
-"""Resource names: how models, versions, aliases and jobs are called on the wire and by people.
+"""Resource names: how models, versions, aliases, jobs and data sets are called on the wire and by people.
 
-On the wire a model is `models/{m}`, `models/{m}/versions/{n}` or `models/{m}/aliases/{a}`, and a job is
-`jobs/{j}`; people may write `m`, `m@3`, `m@stable` and `j`.
+On the wire a model is `models/{m}`, `models/{m}/versions/{n}` or `models/{m}/aliases/{a}`, a job is
+`jobs/{j}`, and a data set is `datasets/{sha256}`; people may write `m`, `m@3`, `m@stable`, `j` and the hash.
 """
 
 import re
@@ -15,6 +15,7 @@ _VERSION = r"[1-9][0-9]{0,17}"
 _WIRE = re.compile(rf"models/({_ID})(?:/versions/({_VERSION})|/aliases/({_ID}))?")
 _SHORT = re.compile(rf"({_ID})(?:@(?:({_VERSION})|({_ID})))?")
 _JOB = re.compile(rf"(?:jobs/)?({_ID})")
+_DATASET = re.compile("(?:datasets/)?([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,17 @@ def expand_job(name: str) -> str:
     if match is None:
         raise ValueError(f"{name!r} is not valid: expected jobs/{{j}}, j matching [a-z][a-z0-9-]{{0,62}}")
     return f"jobs/{match[1]}"
+
+
+def expand_dataset(name: str) -> str:
+    """Returns the wire's name of a data set from `datasets/{sha256}` or the hash. Raises ValueError if it is
+    neither."""
+    match = _DATASET.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"{name!r} is not valid: expected datasets/{{sha256}}, 64 hexadecimal digits in lower case"
+        )
+    return f"datasets/{match[1]}"
 
 
 def _model_name(match: re.Match[str]) -> ModelName:

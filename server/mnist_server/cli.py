@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -41,6 +42,22 @@ def main() -> None:
     """A gRPC model server for a hand-written neural network that reads digits."""
 
 
+class _Size(click.ParamType[int]):
+    """A number of bytes, or of KiB, MiB, GiB or TiB: 500M, 20G."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,14})([KMGT]?)", value.upper())
+        if match is None:
+            self.fail(f"{value!r} is not valid: expected bytes, or a number with K, M, G or T", param, ctx)
+        power = " KMGT".index(match[2] or " ")
+        size: int = int(match[1]) << 10 * power
+        return size
+
+
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -72,6 +89,13 @@ def main() -> None:
     help="Jobs that train at a time, each in a process of its own; the others wait for their turn.",
 )
 @click.option(
+    "--dataset-quota",
+    default="20G",
+    show_default=True,
+    type=_Size(),
+    help="What all data sets together may take on the disk: bytes, or a number with K, M, G or T.",
+)
+@click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     help="Port of the page for Prometheus, http://METRICS_HOST:PORT/metrics; 0 picks one, which the log says."
@@ -98,6 +122,7 @@ def serve(
     data_dir: Path,
     workers: int,
     jobs: int,
+    dataset_quota: int,
     metrics_port: int | None,
     metrics_host: str,
     fast_path: bool,
@@ -136,7 +161,7 @@ def serve(
             click.echo(f"Serving on {supervisor.address}")
 
     try:
-        supervisor.open(directory, host, port, jobs=jobs, fast_path=fast_path)
+        supervisor.open(directory, host, port, jobs=jobs, dataset_quota=dataset_quota, fast_path=fast_path)
         if metrics_port is not None:
             from mnist_server.exposition import Exposition
             from mnist_server.metrics_page import MetricsPage

@@ -122,6 +122,7 @@ def resolve(
         seed=core.seed,
         dtype=pb.Dtype.Value(f"DTYPE_{core.dtype.upper()}"),
         recipe=config.recipe,
+        dataset=f"datasets/{dataset_hash}",
     )
     return pb.ResolvedConfig(
         config=resolved,

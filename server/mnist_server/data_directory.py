@@ -19,7 +19,7 @@ class DataDirectory:
 
     mnist.sqlite3         jobs, events, models, aliases
     lock, workers.lock    say who the server is, and that some worker lives
-    accepting.lock        is held while a data set gets a row that names it
+    accepting.lock        is held while a data set gets a row that names it, or loses it
     datasets/{sha256}/    images and labels, a file a split
     jobs/{j}/             the lock, checkpoints and progress of a job that has begun and not ended
     models/{j}.safetensors   the parameters of the version that job made
@@ -42,6 +42,10 @@ class DataDirectory:
         """Opens the database."""
         return Database(self.root / "mnist.sqlite3")
 
+    def dataset(self, name: str) -> Path:
+        """Returns the folder of a data set, from its name `datasets/{sha256}`."""
+        return self.datasets / name.removeprefix("datasets/")
+
     def job(self, name: str) -> Path:
         """Returns the folder of a job, from its name `jobs/{j}`."""
         return self.jobs / name.removeprefix("jobs/")
@@ -49,7 +53,7 @@ class DataDirectory:
     @contextmanager
     def accepting(self) -> Iterator[None]:
         """One at a time, of all threads of all workers: nobody may find a data set that is about to be
-        removed again."""
+        removed."""
         with (self.root / "accepting.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -59,7 +63,7 @@ class DataDirectory:
         live = "SELECT name FROM jobs WHERE state IN (1, 2, 6)"  # QUEUED, RUNNING, PAUSED
         with database.read() as connection:
             known = {
-                self.datasets: {row[0] for row in connection.execute("SELECT hash FROM datasets")},
+                self.datasets: {row[0] for row in connection.execute("SELECT hash FROM stored_datasets")},
                 self.jobs: {row[0].removeprefix("jobs/") for row in connection.execute(live)},
                 self.models: {row[0] for row in connection.execute("SELECT file FROM versions")},
             }

@@ -69,9 +69,21 @@ _PAUSING = """
 ALTER TABLE jobs ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN allow_inexact INTEGER NOT NULL DEFAULT 0;
 """
+# A row of `datasets` stays for the jobs that name it; one of `stored_datasets` says that the files are there.
+# Its body is NULL where an older server has stored it, until somebody asks.
+_STORED_DATASETS = """
+CREATE TABLE stored_datasets (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash TEXT NOT NULL UNIQUE REFERENCES datasets (hash),
+    bytes INTEGER NOT NULL,
+    body BLOB
+) STRICT;
+INSERT INTO stored_datasets (hash, bytes) SELECT hash, bytes FROM datasets ORDER BY rowid;
+CREATE INDEX jobs_by_dataset ON jobs (dataset, state);
+"""
 # A file of schema n has had the first n of them; the others are done when it is opened. Never changed, only
 # added to.
-_SCHEMAS = (_JOBS_AND_VERSIONS, _MODELS, _PAUSING)
+_SCHEMAS = (_JOBS_AND_VERSIONS, _MODELS, _PAUSING, _STORED_DATASETS)
 SCHEMA_VERSION = len(_SCHEMAS)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import grpc
-import numpy as np
 
 from mnist_core import Evaluation, InvalidValue
 from mnist_proto.v1 import evaluation_pb2 as pb
@@ -49,7 +48,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         return pb.EvaluateResponse(evaluation=_to_message(evaluation, model))
 
     def _add(self, evaluation: Evaluation, model: Model, request: pb.EvaluateRequest) -> None:
-        images = read_batch(request.batch, self._limits, model.classes)
+        images, labels = read_batch(request.batch, self._limits, model.classes)
         height, width = images.shape[1:]
         if (height, width) != (model.height, model.width):
             raise InvalidValue(
@@ -57,7 +56,6 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
                 f"{height} x {width}",
                 f"images of {model.height} x {model.width} pixels, the inputs of {model.name}",
             )
-        labels = np.frombuffer(request.batch.labels, np.uint8)
         evaluation.add_images(model.network, images, labels)
 
 

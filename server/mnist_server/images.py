@@ -36,15 +36,18 @@ def read_pixels(
     return pixels_to_array(pixels, height, width)
 
 
-def read_batch(batch: images_pb2.LabeledImages, limits: Limits, classes: int) -> NDArray[np.uint8]:
-    """Returns a batch's images, a view of shape (B, H, W), once its labels fit. Raises InvalidValue."""
+def read_batch(
+    batch: images_pb2.LabeledImages, limits: Limits, classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Returns a batch's images and labels, views of shape (B, H, W) and (B,). Raises InvalidValue."""
     images = read_pixels(batch.pixels, batch.height, batch.width, limits, prefix="batch.")
-    if len(batch.labels) != len(images):
+    labels = batch.labels
+    if len(labels) != len(images):
         raise InvalidValue(
-            "batch.labels", f"{len(batch.labels)} labels", f"one for each of the {len(images)} images"
+            "batch.labels", f"{len(labels)} labels", f"one for each of the {len(images)} images"
         )
     # bytes.translate is a scan in C: what it leaves over is what does not belong.
-    if wrong := batch.labels.translate(None, bytes(range(classes))):
-        place = batch.labels.index(wrong[0])
+    if wrong := labels.translate(None, bytes(range(classes))):
+        place = labels.index(wrong[0])
         raise InvalidValue(f"batch.labels[{place}]", wrong[0], f"a label from 0 to {classes - 1}")
-    return images
+    return images, np.frombuffer(labels, np.uint8)

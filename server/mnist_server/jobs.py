@@ -12,7 +12,9 @@ from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from mnist_proto.v1 import dataset_pb2
 from mnist_proto.v1 import training_pb2 as pb
+from mnist_server import dataset_registry
 from mnist_server.database import Database
 from mnist_server.errors import AlreadyExists, LimitReached, NotFound, WrongState
 
@@ -50,10 +52,10 @@ class Jobs:
         *,
         request_id: str,
         request_hash: str,
-        dataset_bytes: int,
+        dataset: dataset_pb2.Dataset,
         max_queued: int,
     ) -> str:
-        """Takes a job on, with its first event, durably. Returns its name.
+        """Takes a job on, with its first event and its data set's row, durably. Returns its name.
 
         With a request id that was used for the same request (`request_hash`), that is the older job's name.
         Raises AlreadyExists if it was used for another, LimitReached if too many jobs wait.
@@ -66,13 +68,19 @@ class Jobs:
             ).fetchone()
             if queued >= max_queued:
                 raise LimitReached(f"{queued} jobs are waiting: expected fewer than {max_queued}", 30.0)
-            dataset = config.dataset.removeprefix("datasets/")
-            connection.execute("INSERT OR IGNORE INTO datasets VALUES (?, ?)", (dataset, dataset_bytes))
+            dataset_registry.add(connection, dataset)
             job = pb.TrainingJob(name=name, model=config.config.model, config=config)
             connection.execute(
                 "INSERT INTO jobs (name, state, dataset, request_id, request_hash, body) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (name, job.state, dataset, request_id or None, request_hash, job.SerializeToString()),
+                (
+                    name,
+                    job.state,
+                    config.dataset.removeprefix("datasets/"),
+                    request_id or None,
+                    request_hash,
+                    job.SerializeToString(),
+                ),
             )
             append(connection, name, pb.TrainingEvent(accepted=pb.Accepted(config=config)))
             return name

@@ -22,6 +22,7 @@ class Limits:
     max_streams: int = 500
     max_model_bytes: int = 192 * 2**20  # max_parameters of float64, and what a file says of them
     max_running_jobs: int = 1
+    max_stored_dataset_bytes: int = 20 * 2**30
 
     def to_message(self) -> server_pb2.Limits:
         """Returns the limits as the wire has them."""

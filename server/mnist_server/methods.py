@@ -15,6 +15,8 @@ _SERVICES: dict[str, dict[str, str]] = {
         "GetTrainingJob": UNARY,
         "ListTrainingJobs": UNARY,
         "CancelTraining": UNARY,
+        "PauseTraining": UNARY,
+        "ResumeTraining": UNARY,
     },
     "mnist.v1.EvaluationService": {"Evaluate": CLIENT_STREAM},
     "mnist.v1.PredictionService": {"Predict": UNARY, "PredictStream": BIDI_STREAM},
@@ -25,6 +27,12 @@ _SERVICES: dict[str, dict[str, str]] = {
         "DeleteModel": UNARY,
         "ExportModel": SERVER_STREAM,
         "ImportModel": CLIENT_STREAM,
+    },
+    "mnist.v1.DatasetService": {
+        "UploadDataset": CLIENT_STREAM,
+        "GetDataset": UNARY,
+        "ListDatasets": UNARY,
+        "DeleteDataset": UNARY,
     },
     "mnist.v1.ServerService": {"GetServerInfo": UNARY},
     "inference.GRPCInferenceService": {

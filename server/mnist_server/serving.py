@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from mnist_proto.inference import inference_pb2
 from mnist_proto.inference.descriptors import Descriptors
 from mnist_proto.v1 import (
+    dataset_pb2,
     evaluation_pb2,
     model_pb2,
     prediction_pb2,
@@ -22,6 +23,8 @@ from mnist_proto.v1 import (
 from mnist_server import hotpath
 from mnist_server.accounting import Unserved
 from mnist_server.data_directory import DataDirectory, Lock
+from mnist_server.dataset_registry import DatasetRegistry
+from mnist_server.datasets import DatasetServicer
 from mnist_server.environment import limit_threads
 from mnist_server.errors import NotFound, ServerError
 from mnist_server.evaluation import EvaluationServicer
@@ -85,6 +88,7 @@ class Worker:
         database = directory.database()
         limit_threads(BLAS_THREADS)
         jobs = Jobs(database)
+        datasets = DatasetRegistry(directory, database, limits.max_stored_dataset_bytes)
         registry = ModelRegistry(database, directory.models, None if slots is None else slots.everywhere)
 
         def refresh() -> None:
@@ -115,10 +119,11 @@ class Worker:
         inference = InferenceServicer(registry, limits, metrics, lambda: self._health.serving())
         hot: dict[str, HotMethod] = {PREDICT: prediction.predict, MODEL_INFER: inference.infer}
         services: list[tuple[Any, object]] = [
-            (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, self._feed, limits)),
+            (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, datasets, self._feed, limits)),
             (prediction_pb2.DESCRIPTOR, prediction),
             (inference_pb2.DESCRIPTOR, inference),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
+            (dataset_pb2.DESCRIPTOR, DatasetServicer(directory, datasets, limits)),
             (model_pb2.DESCRIPTOR, ModelServicer(registry, database, directory, limits, calls)),
             (
                 server_pb2.DESCRIPTOR,

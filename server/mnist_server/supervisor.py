@@ -50,10 +50,17 @@ class Supervisor:
             self._selector.register(process, selectors.EVENT_READ)
 
     def open(
-        self, directory: DataDirectory, host: str, port: int, *, jobs: int = 1, fast_path: bool = True
+        self,
+        directory: DataDirectory,
+        host: str,
+        port: int,
+        *,
+        jobs: int,
+        dataset_quota: int,
+        fast_path: bool,
     ) -> None:
-        """Takes the directory and the port, and tells the workers, also whether to take the fast path. `jobs`
-        train at a time.
+        """Takes the directory and the port, and tells the workers, also how many bytes data sets may take and
+        whether to take the fast path. `jobs` train at a time.
 
         Raises WrongState if another server has the directory or a newer one has written it, Corrupt if its
         database is none, OSError if the directory cannot be written to or the port is taken.
@@ -77,6 +84,7 @@ class Supervisor:
             "root": str(directory.root),
             "host": host,
             "port": self._port.number,
+            "max_stored_dataset_bytes": dataset_quota,
             "fast_path": fast_path,
             "max_running_jobs": jobs,
         }

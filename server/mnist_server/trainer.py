@@ -35,7 +35,7 @@ from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.configuration import training_config
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.database import Database
-from mnist_server.datasets import open_dataset
+from mnist_server.dataset_files import open_dataset
 from mnist_server.environment import differences, environment, limit_threads
 from mnist_server.errors import ServerError, WrongState
 from mnist_server.jobs import ENDED, Jobs, append, now

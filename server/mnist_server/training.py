@@ -8,36 +8,33 @@ from collections.abc import Iterator
 import grpc
 
 from mnist_core import InvalidValue
-from mnist_proto.v1 import images_pb2, training_pb2_grpc
 from mnist_proto.v1 import training_pb2 as pb
+from mnist_proto.v1 import training_pb2_grpc
 from mnist_server.configuration import check_config, resolve
 from mnist_server.data_directory import DataDirectory
-from mnist_server.datasets import Upload
+from mnist_server.dataset_description import counts
+from mnist_server.dataset_files import Upload
+from mnist_server.dataset_registry import DatasetRegistry
 from mnist_server.environment import differences, environment
 from mnist_server.errors import InvalidRequest
 from mnist_server.feed import Feed
-from mnist_server.images import read_batch
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
-from mnist_server.names import job_name, page_size
+from mnist_server.names import dataset_name, job_name, page_number, page_size
 from mnist_server.rpc import Silence, check_wanted
 
 log = logging.getLogger(__name__)
-
-CLASSES = 10
-_SPLITS = {
-    images_pb2.SPLIT_TRAIN: "train",
-    images_pb2.SPLIT_VALIDATION: "validation",
-    images_pb2.SPLIT_TEST: "test",
-}
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     """Answers `mnist.v1.TrainingService`."""
 
-    def __init__(self, directory: DataDirectory, jobs: Jobs, feed: Feed, limits: Limits) -> None:
+    def __init__(
+        self, directory: DataDirectory, jobs: Jobs, datasets: DatasetRegistry, feed: Feed, limits: Limits
+    ) -> None:
         self._directory = directory
         self._jobs = jobs
+        self._datasets = datasets
         self._feed = feed
         self._limits = limits
 
@@ -73,14 +70,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self, request: pb.ListTrainingJobsRequest, context: grpc.ServicerContext
     ) -> pb.ListTrainingJobsResponse:
         """Lists jobs, newest first."""
-        before = None
-        if request.page_token:
-            if not (
-                request.page_token.isascii() and request.page_token.isdigit() and len(request.page_token) < 19
-            ):
-                raise InvalidValue("page_token", request.page_token, "next_page_token of an earlier page")
-            before = int(request.page_token)
-        jobs, following = self._jobs.page(page_size(request.page_size), before)
+        jobs, following = self._jobs.page(page_size(request.page_size), page_number(request.page_token))
         token = "" if following is None else str(following)
         return pb.ListTrainingJobsResponse(jobs=jobs, next_page_token=token)
 
@@ -111,7 +101,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def _receive(self, requests: Iterator[pb.TrainRequest], context: grpc.ServicerContext) -> str:
         config: pb.TrainingConfig | None = None
-        upload: Upload | None = None
+        upload = Upload(self._directory.datasets, self._limits, self._datasets.check_room)
         try:
             with Silence(context) as silence:
                 for request in requests:
@@ -125,67 +115,55 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
                         check_config(config)
                     elif config is None:
                         raise InvalidRequest("message", "a batch before the configuration", "config first")
+                    elif config.dataset:
+                        raise InvalidRequest("batch", "a batch beside config.dataset", "one of the two")
                     else:
-                        upload = self._add(upload, request.batch)
+                        upload.take(request.batch)
             if config is None:
                 raise InvalidRequest("config", "no message at all", "a configuration, then batches")
-            if upload is None or not upload.counts["train"]:
+            if not config.dataset and not upload.counts["train"]:
                 raise InvalidRequest("batch", "no training image", "at least one batch of split SPLIT_TRAIN")
             return self._accept(config, upload, context)
         finally:
-            if upload is not None:
-                upload.abandon()
-
-    def _add(self, upload: Upload | None, batch: images_pb2.LabeledImages) -> Upload:
-        split = _SPLITS.get(batch.split)
-        if split is None:
-            raise InvalidValue("batch.split", batch.split, "SPLIT_TRAIN, SPLIT_VALIDATION or SPLIT_TEST")
-        read_batch(batch, self._limits, CLASSES)
-        if upload is None:
-            upload = Upload(self._directory.datasets, batch.height, batch.width, self._limits)
-        if (batch.height, batch.width) != (upload.height, upload.width):
-            raise InvalidValue(
-                "batch.height",
-                f"{batch.height} x {batch.width}",
-                f"the size of the images before, {upload.height} x {upload.width}",
-            )
-        upload.add(split, batch.pixels, batch.labels)
-        return upload
+            upload.abandon()
 
     def _accept(self, config: pb.TrainingConfig, upload: Upload, context: grpc.ServicerContext) -> str:
-        name = new_name()
-        request_hash = _request_hash(config, upload.hash)
+        named = config.dataset and dataset_name("config.dataset", config.dataset)
+        arrived = None if named else upload.describe()
+        request_hash = _request_hash(config, arrived.name if arrived else named)
         if known := self._jobs.find_request(config.request_id, request_hash):
             return known
+        name = new_name()
+        dataset = arrived or self._datasets.get(named)
+        if not counts(dataset)["train"]:
+            raise InvalidValue("config.dataset", named, "a data set with training images")
         resolved = resolve(
             config,
             name,
-            dataset_hash=upload.hash,
-            counts=upload.counts,
-            height=upload.height,
-            width=upload.width,
+            dataset_hash=dataset.name.removeprefix("datasets/"),
+            counts=counts(dataset),
+            height=dataset.height,
+            width=dataset.width,
             limits=self._limits,
         )
-        with self._directory.accepting():
-            is_new = upload.finish()
-            try:
-                check_wanted(context)  # until here, whoever breaks off leaves nothing behind
-                accepted = self._jobs.create(
-                    name,
-                    resolved,
-                    request_id=config.request_id,
-                    request_hash=request_hash,
-                    dataset_bytes=upload.bytes,
-                    max_queued=self._limits.max_queued_jobs,
-                )
-            except BaseException:
-                if is_new:
-                    shutil.rmtree(self._directory.datasets / upload.hash, ignore_errors=True)
-                raise
-        log.info("job accepted", extra={"job": accepted, "dataset": upload.hash})
+        with self._datasets.keeping(named) if named else self._datasets.storing(upload) as dataset:
+            check_wanted(context)  # until here, whoever breaks off leaves nothing behind
+            accepted = self._jobs.create(
+                name,
+                resolved,
+                dataset=dataset,
+                request_id=config.request_id,
+                request_hash=request_hash,
+                max_queued=self._limits.max_queued_jobs,
+            )
+        log.info("job accepted", extra={"job": accepted, "dataset": dataset.name})
         return accepted
 
 
-def _request_hash(config: pb.TrainingConfig, dataset_hash: str) -> str:
-    data = config.SerializeToString(deterministic=True) + dataset_hash.encode("ascii")
+def _request_hash(config: pb.TrainingConfig, dataset: str) -> str:
+    """The same whether images were sent or their data set was named: a second attempt may do the other."""
+    asked = pb.TrainingConfig()
+    asked.CopyFrom(config)
+    asked.ClearField("dataset")
+    data = asked.SerializeToString(deterministic=True) + dataset.removeprefix("datasets/").encode("ascii")
     return hashlib.sha256(data).hexdigest()

@@ -45,7 +45,12 @@ def main() -> int:
             configuration["port"],
             slots,
             configuration["index"],
-            Limits(max_running_jobs=configuration.get("max_running_jobs", 1)),
+            Limits(
+                max_running_jobs=configuration.get("max_running_jobs", Limits.max_running_jobs),
+                max_stored_dataset_bytes=configuration.get(
+                    "max_stored_dataset_bytes", Limits.max_stored_dataset_bytes
+                ),
+            ),
             fast_path=configuration.get("fast_path", True),
         )
     except (ServerError, OSError, sqlite3.Error) as error:

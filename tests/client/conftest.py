@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from mnist_client import Client, Dataset, load_dataset
 from mnist_client.results import Limits
-from mnist_proto.v1 import evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -130,10 +130,11 @@ LIMITS = server_pb2.Limits(
     max_streams=1,
     max_model_bytes=2**20,
     max_running_jobs=1,
+    max_stored_dataset_bytes=2**22,
 )
 METHODS = {
     method.name: method
-    for file in (training_pb2, evaluation_pb2, prediction_pb2, model_pb2, server_pb2)
+    for file in (training_pb2, evaluation_pb2, prediction_pb2, model_pb2, dataset_pb2, server_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -38,6 +38,7 @@ from mnist_client import (
     Succeeded,
     TrainingJob,
     Unavailable,
+    dataset_name,
 )
 from mnist_proto.v1 import model_pb2, prediction_pb2, training_pb2
 
@@ -307,6 +308,23 @@ async def test_cancelling_a_task_that_uploads_ends_the_upload(serve: "ScriptedSe
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert await asyncio.to_thread(ended.wait, 10)
+
+
+async def test_data_sets_are_kept_shown_listed_and_deleted(client: AsyncClient, digits: Dataset) -> None:
+    data = Dataset("few", Split(digits.train.images[:77], digits.train.labels[:77]))
+    stored = await client.upload_dataset(data)
+    assert stored.name == dataset_name(data)
+    assert (await client.upload_dataset(data)).create_time == stored.create_time
+    assert (await client.upload_dataset(stored.name)).create_time == stored.create_time
+    assert stored.name in [each.name async for each in client.datasets()]
+    for source in (stored.name, data):
+        job = await client.train(source, epochs=1)
+        assert (await job.status()).config.dataset == stored.name
+        await job.result(timeout=60)
+    await client.delete_dataset(stored.name)
+    for call in (client.dataset, client.delete_dataset, client.train):
+        with pytest.raises(NotFound, match=stored.name):
+            await call(stored.name)
 
 
 # Against servers that misbehave

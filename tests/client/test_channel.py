@@ -16,7 +16,7 @@ from mnist_client.channel import (
     is_local,
     server_address,
 )
-from mnist_proto.v1 import evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
 
 Serve = Callable[..., str]
 
@@ -91,15 +91,15 @@ def test_messages_are_bounded_and_pings_rare() -> None:
 
 def test_every_unary_call_may_be_made_twice_and_no_other() -> None:
     # All unary calls read, but CancelTraining and PauseTraining, which change nothing the second time, and
-    # those that change models or resume a job: made again, one would be stale, or find nothing to do.
+    # those that change models or data sets or resume a job: made again, one might find nothing to do.
     unary = {
         service.full_name: tuple(
             method.name
             for method in service.methods
             if not (method.client_streaming or method.server_streaming)
-            and method.name not in ("SetAlias", "DeleteModel", "ResumeTraining")
+            and method.name not in ("SetAlias", "DeleteModel", "ResumeTraining", "DeleteDataset")
         )
-        for file in (prediction_pb2, training_pb2, model_pb2, server_pb2, evaluation_pb2)
+        for file in (prediction_pb2, training_pb2, model_pb2, dataset_pb2, server_pb2, evaluation_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
     }
     listed = {service: set(methods) for service, methods in IDEMPOTENT.items()}

@@ -68,6 +68,10 @@ LEAVES = {path for path, command in COMMANDS.items() if not isinstance(command, 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert sorted(LEAVES) == [
         "completion",
+        "datasets delete",
+        "datasets list",
+        "datasets show",
+        "datasets upload",
         "evaluate",
         "health",
         "info",

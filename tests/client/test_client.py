@@ -36,9 +36,10 @@ from mnist_client import (
     Succeeded,
     TrainingJob,
     Unavailable,
+    dataset_name,
 )
 from mnist_proto.dataset_hash import DatasetHash
-from mnist_proto.v1 import evaluation_pb2, images_pb2, model_pb2, prediction_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, images_pb2, model_pb2, prediction_pb2, training_pb2
 
 if TYPE_CHECKING:
     from tests.client.conftest import ScriptedServers, ServerProcess
@@ -762,6 +763,106 @@ def test_leaving_a_stream_ends_it(serve: "ScriptedServers") -> None:
 def test_a_window_is_at_least_one(client: Client) -> None:
     with pytest.raises(InvalidInput, match=r"^window: 0 is not valid"):
         list(client.predict_stream([], window=0))
+
+
+# Data sets
+
+
+def test_a_data_set_is_sent_once(serve: "ScriptedServers", few: Dataset) -> None:
+    """By upload_dataset twice, and then by train, of which the configuration alone goes out."""
+    stored: list[dataset_pb2.Dataset] = []
+    configs: list[training_pb2.TrainingConfig] = []
+    uploads: list[bytes] = []
+
+    def get(request: dataset_pb2.GetDatasetRequest, context: grpc.ServicerContext) -> Any:
+        if not stored or request.dataset != stored[0].name:
+            context.abort(grpc.StatusCode.NOT_FOUND, request.dataset)
+        return dataset_pb2.GetDatasetResponse(dataset=stored[0])
+
+    def upload(
+        requests: Iterator[dataset_pb2.UploadDatasetRequest], context: grpc.ServicerContext
+    ) -> dataset_pb2.UploadDatasetResponse:
+        uploads.append(b"".join(request.batch.pixels for request in requests))
+        stored.append(dataset_pb2.Dataset(name=dataset_name(few), height=28, width=28))
+        return dataset_pb2.UploadDatasetResponse(dataset=stored[0])
+
+    def train(
+        requests: Iterator[training_pb2.TrainRequest], context: grpc.ServicerContext
+    ) -> Iterator[training_pb2.TrainResponse]:
+        [only] = requests
+        configs.append(only.config)
+        yield accepted()
+
+    with Client(serve(GetDataset=get, UploadDataset=upload, Train=train)) as client:
+        assert client.upload_dataset(few).name == dataset_name(few)
+        assert client.upload_dataset(few).name == dataset_name(few)
+        client.train(few)
+        client.train(dataset_name(few))
+    pixels = [split.images.tobytes() for split in (few.train, few.validation, few.test) if split]
+    assert uploads == [b"".join(pixels)]
+    assert [config.dataset for config in configs] == [dataset_name(few)] * 2
+
+
+def test_a_data_set_that_goes_between_asking_and_training_is_sent(
+    serve: "ScriptedServers", few: Dataset
+) -> None:
+    attempts: list[list[training_pb2.TrainRequest]] = []
+
+    def get(request: dataset_pb2.GetDatasetRequest, context: grpc.ServicerContext) -> Any:
+        return dataset_pb2.GetDatasetResponse(dataset=dataset_pb2.Dataset(name=request.dataset))
+
+    def train(
+        requests: Iterator[training_pb2.TrainRequest], context: grpc.ServicerContext
+    ) -> Iterator[training_pb2.TrainResponse]:
+        attempts.append(list(requests))
+        if len(attempts) == 1:
+            context.abort(grpc.StatusCode.NOT_FOUND, "deleted on purpose")
+        yield accepted()
+
+    with Client(serve(GetDataset=get, Train=train)) as client:
+        client.train(few)
+    [first], [config, *batches] = attempts
+    assert first.config.dataset
+    assert not config.config.dataset
+    assert first.config.request_id == config.config.request_id
+    assert batches
+
+
+def test_data_sets_are_kept_shown_listed_and_deleted(client: Client, few: Dataset) -> None:
+    stored = client.upload_dataset(few)
+    assert stored.name == dataset_name(few)
+    assert [split.split for split in stored.splits] == [
+        name for name in ("train", "validation", "test") if getattr(few, name)
+    ]
+    train = stored.splits[0]
+    assert train.images == len(few.train.labels)
+    assert train.class_counts == tuple(np.bincount(few.train.labels, minlength=10))
+    assert train.mean_image is not None
+    np.testing.assert_allclose(train.mean_image, few.train.images.mean(axis=0), rtol=1e-6)
+    assert client.dataset(stored.name.removeprefix("datasets/")).create_time == stored.create_time
+    assert stored.name in [each.name for each in client.datasets()]
+    job = client.train(stored.name, epochs=1, seed=1)
+    assert job.status().config.dataset == stored.name
+    job.result(timeout=60)
+    for each in client.jobs():  # of other tests on the same data set
+        if each.state in ("QUEUED", "RUNNING"):
+            client.job(each.name).cancel()
+            with pytest.raises(JobCancelled):
+                client.job(each.name).result(timeout=60)
+    client.delete_dataset(stored.name)
+    for call in (client.dataset, client.delete_dataset, client.train):
+        with pytest.raises(NotFound, match=stored.name):
+            call(stored.name)
+    with pytest.raises(InvalidInput, match="datasets/"):
+        client.dataset("mnist")
+
+
+def test_a_mean_image_that_makes_no_sense_is_the_servers_fault(serve: "ScriptedServers") -> None:
+    split = dataset_pb2.DatasetSplit(mean_image=[1.0, 2.0])
+    dataset = dataset_pb2.Dataset(height=2, width=2, splits=[split])
+    address = serve(GetDataset=lambda request, context: dataset_pb2.GetDatasetResponse(dataset=dataset))
+    with Client(address) as client, pytest.raises(InternalError, match="2 pixels for images of 2 x 2"):
+        client.dataset("ab" * 32)
 
 
 # Asking

@@ -278,7 +278,7 @@ def test_what_names_no_data_set(tmp_path: Path) -> None:
     for absent in (tmp_path / "absent.npz", "no-such-name", Path("mnist-5k")):
         with pytest.raises(DataNotFound, match=f"{absent}: no such file or folder; expected mnist, mnist-5k"):
             load_dataset(absent)
-    with pytest.raises(DataError, match=r"datasets/0+: unknown data set; expected mnist") as caught:
+    with pytest.raises(DataError, match=r"datasets/0+: is on a server, not here; expected mnist") as caught:
         load_dataset(f"datasets/{'0' * 64}")
     assert not isinstance(caught.value, DataNotFound)
     assert issubclass(DataError, MnistError)

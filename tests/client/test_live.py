@@ -47,6 +47,7 @@ def accepted(epochs: int = 30) -> Accepted:
         dtype="float32",
         promote=False,
         request_id="",
+        dataset="datasets/" + "ab" * 32,
     )
     config = ResolvedConfig(
         hyperparameters=asked,

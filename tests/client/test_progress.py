@@ -45,6 +45,7 @@ CONFIG = ResolvedConfig(
         dtype="float32",
         promote=False,
         request_id="",
+        dataset="datasets/" + "ab" * 32,
     ),
     layer_sizes=(784, 30, 10),
     dataset="datasets/ab",

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from mnist_client.datasets import Dataset, load_dataset
 from mnist_core import TrainingState, save_model
-from mnist_proto.v1 import images_pb2, model_pb2
+from mnist_proto.v1 import dataset_pb2, images_pb2, model_pb2
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.configuration import resolve, training_config
 from mnist_server.data_directory import DataDirectory
@@ -82,7 +82,7 @@ def make_job(jobs: Jobs, make_config: Callable[..., pb.ResolvedConfig]) -> Calla
             make_config(name, **fields),
             request_id=request_id,
             request_hash=f"hash of {fields}",
-            dataset_bytes=78_500,
+            dataset=dataset_pb2.Dataset(name=f"datasets/{'ab' * 32}", bytes=78_500),
             max_queued=max_queued,
         )
 

@@ -25,6 +25,7 @@ from mnist_proto.v1 import training_pb2 as pb
 from mnist_proto.v1.model_pb2_grpc import ModelServiceStub
 from mnist_proto.v1.server_pb2_grpc import ServerServiceStub
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
+from mnist_server.database import SCHEMA_VERSION
 
 TIMEOUT = 30.0
 DEADLINE = 2.0
@@ -183,6 +184,14 @@ def everything(channel: grpc.Channel) -> tuple[Any, ...]:
 
 
 class TestServing:
+    @pytest.mark.parametrize(("quota", "expected"), [("1000", 1000), ("3k", 3 * 2**10), ("20G", 20 * 2**30)])
+    def test_a_quota_of_data_sets_is_published(self, serve: Serve, quota: str, expected: int) -> None:
+        with serve("--dataset-quota", quota).channel() as channel:
+            info = ServerServiceStub(channel).GetServerInfo(
+                server_pb2.GetServerInfoRequest(), timeout=DEADLINE
+            )
+        assert info.server.limits.max_stored_dataset_bytes == expected
+
     def test_says_once_where_it_serves_and_logs_json(self, serve: Serve) -> None:
         served = serve()
         with served.channel() as channel:
@@ -289,6 +298,7 @@ class TestRefusing:
             (["--data-dir", __file__], ("'--data-dir'", __file__)),
             (["--workers", "0"], ("'--workers'", "0", "1<=x<=256")),
             (["--workers", "many"], ("'--workers'", "'many'")),
+            (["--dataset-quota", "5X"], ("--dataset-quota", "'5X'", "K, M, G or T")),
             (["--nonsense"], ("--nonsense",)),
         ],
     )
@@ -313,7 +323,7 @@ class TestRefusing:
             (
                 lambda path: sqlite3.connect(path).execute("PRAGMA user_version = 99").connection.close(),
                 8,
-                ("schema 99", "at most 3"),
+                ("schema 99", f"at most {SCHEMA_VERSION}"),
             ),
         ],
         ids=["garbage", "folder", "newer"],

@@ -63,6 +63,7 @@ def test_nothing_asked_for_is_the_classic_run() -> None:
             momentum=0.0,
             seed=5,
             dtype=pb.DTYPE_FLOAT32,
+            dataset="datasets/" + "ab" * 32,
         ),
         layer_sizes=[784, 30, 10],
         dataset="datasets/" + "ab" * 32,
@@ -79,6 +80,7 @@ def test_nothing_asked_for_is_the_classic_run() -> None:
 
 
 EVERYTHING = pb.TrainingConfig(
+    dataset="datasets/" + "ab" * 32,
     model="models/mine",
     request_id="r",
     promote=True,

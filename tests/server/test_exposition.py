@@ -158,7 +158,7 @@ def test_jobs_by_state_and_the_last_accuracy_of_each(
     jobs.append(judged, pb.TrainingEvent(failed=pb.Failed(reason="tested")))
     page = read(exposition)
     states = {sample.labels["state"]: sample.value for sample in page["mnist_jobs"].samples}
-    assert states == {"queued": 1, "running": 1, "succeeded": 0, "failed": 1, "cancelled": 0}
+    assert states == {"queued": 1, "running": 1, "paused": 0, "succeeded": 0, "failed": 1, "cancelled": 0}
     short = {job: job.removeprefix("jobs/") for job in (queued, running, judged)}
     accuracies = {sample.labels["job"]: sample.value for sample in page["mnist_job_accuracy"].samples}
     assert accuracies == {short[running]: 0.25, short[judged]: 0.9}

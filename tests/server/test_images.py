@@ -67,9 +67,11 @@ def batch(pixels: bytes, labels: bytes) -> images_pb2.LabeledImages:
 
 
 def test_a_batch_is_read_with_every_label_that_there_is() -> None:
-    images = read_batch(batch(bytes(40), bytes(range(10))), LIMITS, 10)
+    images, labels = read_batch(batch(bytes(40), bytes(range(10))), LIMITS, 10)
     assert images.shape == (10, 2, 2)
-    assert read_batch(batch(bytes(4), b"\xff"), LIMITS, 256).shape == (1, 2, 2)
+    assert labels.tolist() == list(range(10))
+    images, labels = read_batch(batch(bytes(4), b"\xff"), LIMITS, 256)
+    assert (images.shape, labels.tolist()) == ((1, 2, 2), [255])
 
 
 @pytest.mark.parametrize(

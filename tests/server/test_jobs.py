@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from mnist_proto.names import expand_job
+from mnist_proto.v1 import dataset_pb2
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.database import Database
 from mnist_server.errors import AlreadyExists, LimitReached, NotFound, WrongState
 from mnist_server.jobs import ENDED, Jobs, append, new_name, now, state_name
 
+DATASET = dataset_pb2.Dataset(name=f"datasets/{'ab' * 32}", bytes=1)
 STARTED = pb.TrainingEvent(started=pb.Started())
 CONTINUED = pb.TrainingEvent(continued=pb.Continued(epoch=1))
 SUCCEEDED = pb.TrainingEvent(succeeded=pb.Succeeded(model_version="models/mnist/versions/1"))
@@ -36,7 +38,7 @@ def test_a_new_job_is_queued_and_its_first_event_is_accepted(
     jobs: Jobs, make_config: Callable[..., pb.ResolvedConfig]
 ) -> None:
     config = make_config("jobs/job-new", model="models/mine", seed=7)
-    name = jobs.create("jobs/job-new", config, request_id="", request_hash="h", dataset_bytes=1, max_queued=1)
+    name = jobs.create("jobs/job-new", config, request_id="", request_hash="h", dataset=DATASET, max_queued=1)
     assert name == "jobs/job-new"
     job = jobs.get(name)
     assert (job.name, job.state, job.model) == (name, pb.JOB_STATE_QUEUED, "models/mine")

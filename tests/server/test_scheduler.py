@@ -16,7 +16,7 @@ from mnist_server import scheduler as scheduler_module
 from mnist_server.configuration import resolve
 from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
-from mnist_server.datasets import Upload
+from mnist_server.dataset_files import Upload
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
 from mnist_server.scheduler import Scheduler
@@ -40,24 +40,22 @@ def submit(directory: DataDirectory, jobs: Jobs, digits: Dataset) -> Submit:
 
     def make(images: int = 20, **fields: object) -> str:
         name = new_name()
-        upload = Upload(directory.datasets, 28, 28, Limits())
-        pixels, labels = digits.train.images[:images], digits.train.labels[:images]
-        upload.add("train", pixels.tobytes(), labels.tobytes())
+        upload = Upload(directory.datasets, Limits())
+        upload.add("train", digits.train.images[:images], digits.train.labels[:images])
         fields = {"seed": 0, "epochs": 1} | fields
         config = pb.TrainingConfig(**fields)  # type: ignore[arg-type]  # each test gives fields that there are
+        dataset = upload.describe()
         resolved = resolve(
             config,
             name,
-            dataset_hash=upload.hash,
+            dataset_hash=dataset.name.removeprefix("datasets/"),
             counts=upload.counts,
             height=28,
             width=28,
             limits=Limits(),
         )
         upload.finish()
-        return jobs.create(
-            name, resolved, request_id="", request_hash="", dataset_bytes=upload.bytes, max_queued=100
-        )
+        return jobs.create(name, resolved, request_id="", request_hash="", dataset=dataset, max_queued=100)
 
     return make
 

@@ -27,6 +27,7 @@ Messages = Callable[..., list[training_pb2.TrainRequest]]
 SERVICES = [
     "grpc.health.v1.Health",
     "inference.GRPCInferenceService",
+    "mnist.v1.DatasetService",
     "mnist.v1.EvaluationService",
     "mnist.v1.ModelService",
     "mnist.v1.PredictionService",
@@ -390,7 +391,7 @@ class TestStarting:
     def test_methods_that_are_not_there_are_unimplemented(self, channel: grpc.Channel) -> None:
         raw: Any = channel
         with pytest.raises(grpc.RpcError) as caught:
-            raw.unary_unary("/mnist.v1.TrainingService/PauseTraining")(b"", timeout=DEADLINE)
+            raw.unary_unary("/mnist.v1.TrainingService/StopTraining")(b"", timeout=DEADLINE)
         error: Any = caught.value
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 

@@ -20,7 +20,7 @@ from mnist_server import trainer as trainer_module
 from mnist_server.configuration import resolve
 from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
-from mnist_server.datasets import Upload, open_dataset
+from mnist_server.dataset_files import Upload, open_dataset
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
 from mnist_server.trainer import Trainer
@@ -48,16 +48,17 @@ def submit(directory: DataDirectory, jobs: Jobs, digits: Dataset) -> Submit:
 
     def make(images: int = 200, **fields: object) -> str:
         name = new_name()
-        upload = Upload(directory.datasets, 28, 28, Limits())
+        upload = Upload(directory.datasets, Limits())
         for split, data in (("train", digits.train), ("test", digits.test)):
             assert data is not None
-            upload.add(split, data.images[:images].tobytes(), data.labels[:images].tobytes())
+            upload.add(split, data.images[:images], data.labels[:images])
         fields = {"seed": 0, "epochs": EPOCHS} | fields
         config = pb.TrainingConfig(**fields)  # type: ignore[arg-type]  # each test gives fields that there are
+        dataset = upload.describe()
         resolved = resolve(
             config,
             name,
-            dataset_hash=upload.hash,
+            dataset_hash=dataset.name.removeprefix("datasets/"),
             counts=upload.counts,
             height=28,
             width=28,
@@ -65,9 +66,7 @@ def submit(directory: DataDirectory, jobs: Jobs, digits: Dataset) -> Submit:
         )
         upload.finish()
         directory.job(name).mkdir()
-        return jobs.create(
-            name, resolved, request_id="", request_hash="", dataset_bytes=upload.bytes, max_queued=100
-        )
+        return jobs.create(name, resolved, request_id="", request_hash="", dataset=dataset, max_queued=100)
 
     return make
 

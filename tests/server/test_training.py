@@ -20,7 +20,7 @@ from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
 from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
-from mnist_server.datasets import Upload
+from mnist_server.dataset_files import Upload
 from mnist_server.jobs import append
 from mnist_server.limits import Limits
 from mnist_server.rpc import Silence
@@ -265,6 +265,7 @@ class TestTheMainJob:
         resolved = history[0].accepted.config
         sent = pb.TrainingConfig()
         sent.CopyFrom(messages[0].config)
+        sent.dataset = resolved.dataset
         assert resolved.config == sent
         assert (resolved.train_images, resolved.validation_images) == (240, 60)
 
@@ -577,7 +578,7 @@ class TestBrokenUploads:
         finishing, gone = threading.Event(), threading.Event()
         finish = Upload.finish
 
-        def slow_finish(self: Upload) -> bool:
+        def slow_finish(self: Upload) -> None:
             finishing.set()
             assert gone.wait(TIMEOUT)
             return finish(self)
@@ -614,7 +615,7 @@ class TestBrokenUploads:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        def full(self: Upload) -> bool:
+        def full(self: Upload) -> None:
             raise OSError(28, "No space left on device", str(directory.datasets))
 
         monkeypatch.setattr(Upload, "finish", full)

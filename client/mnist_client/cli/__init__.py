@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from mnist_client.cli.completion import completion
+from mnist_client.cli.datasets import datasets
 from mnist_client.cli.evaluation import evaluate
 from mnist_client.cli.exit_codes import ExitCode, exit_code, explain
 from mnist_client.cli.jobs import jobs
@@ -94,7 +95,7 @@ def program() -> None:
     """
 
 
-for command in (train, evaluate, predict, jobs, models, info, health, completion):
+for command in (train, evaluate, predict, jobs, models, datasets, info, health, completion):
     program.add_command(command)
 
 

@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 import click
 
+from mnist_client.batches import stored_name
 from mnist_client.cli.output import FORMATS, TABLE
 from mnist_client.client import Client
-from mnist_proto.names import expand_job, expand_model, is_id
+from mnist_client.datasets import Dataset, load_dataset
+from mnist_proto.names import expand_dataset, expand_job, expand_model, is_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +75,13 @@ def _remember(context: click.Context, parameter: click.Parameter, value: object)
         setattr(settings, parameter.name, value)
 
 
+def read_data(spec: str) -> Dataset | str:
+    """Returns the data set that a SPEC names, read; datasets/{sha256}, which the server has, as it is."""
+    if stored_name(spec) is not None:
+        return spec
+    return load_dataset(spec, report=lambda line: click.echo(line, err=True))
+
+
 class Word(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """One word of the command line, made into a value by a function that raises ValueError."""
 
@@ -110,5 +119,6 @@ def alias_name(text: str) -> str:
 # What the wire calls models/{m}, models/{m}/versions/{n} or models/{m}/aliases/{a}: m, m@3, m@stable.
 MODEL = Word("model", expand_model)
 ALIAS = Word("alias", alias_name)
+DATASET = Word("dataset", expand_dataset)
 JOB = Word("job", expand_job)
 LAYERS = Word("sizes", layer_sizes)

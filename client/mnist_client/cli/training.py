@@ -6,10 +6,16 @@ import click
 
 from mnist_client.cli.exit_codes import ExitCode
 from mnist_client.cli.output import TABLE, write_record
-from mnist_client.cli.parameters import LAYERS, MODEL, Settings, pass_settings, shared_options
+from mnist_client.cli.parameters import (
+    LAYERS,
+    MODEL,
+    Settings,
+    pass_settings,
+    read_data,
+    shared_options,
+)
 from mnist_client.cli.watching import come_back, event_record, follow
 from mnist_client.client import Client, TrainingJob
-from mnist_client.datasets import load_dataset
 from mnist_client.progress import describe
 from mnist_client.results import Accepted
 
@@ -21,7 +27,7 @@ from mnist_client.results import Accepted
     default="mnist",
     show_default=True,
     help="What to learn from: mnist, mnist-5k, a folder of IDX files, a folder of images in one subfolder a "
-    "label, an .npz or a CSV file.",
+    "label, an .npz or a CSV file, or datasets/{sha256}, which the server has.",
 )
 @click.option(
     "--name", type=MODEL, metavar="MODEL", help="Model to make a version of. [default: named after the job]"
@@ -119,8 +125,7 @@ def train(
 
 
 def _start(client: Client, data: str, **options: Any) -> TrainingJob:
-    dataset = load_dataset(data, report=lambda line: click.echo(line, err=True))
-    return client.train(dataset, **options)
+    return client.train(read_data(data), **options)
 
 
 def _show_accepted(job: TrainingJob, settings: Settings) -> None:

@@ -266,6 +266,7 @@ class TrainingConfig(google.protobuf.message.Message):
     VALIDATION_IMAGES_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
+    DATASET_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model to make a version of, models/{m}. Empty: the model is named after the job."""
@@ -308,6 +309,10 @@ class TrainingConfig(google.protobuf.message.Message):
     """Fixes the initial weights and the order of the images. Absent: the server draws one and says it."""
     dtype: Global___Dtype.ValueType
     """Default float32."""
+    dataset: builtins.str
+    """What to learn from, datasets/{sha256}, of what DatasetService has; then no batches are sent. Empty: the
+    batches are the data set. In a resolved configuration it is always named.
+    """
     recipe: builtins.str
     """What absent hyperparameters are taken from: classic, quick, mlp, mlp-augmented or best. What is present
     goes before it. Empty: classic.
@@ -336,10 +341,11 @@ class TrainingConfig(google.protobuf.message.Message):
         validation_images: builtins.int | None = ...,
         seed: builtins.int | None = ...,
         dtype: Global___Dtype.ValueType = ...,
+        dataset: builtins.str = ...,
         recipe: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload

@@ -79,10 +79,10 @@ class TrainingServiceServicer(object):
     """
 
     def Train(self, request_iterator, context):
-        """Starts a job. The client sends one configuration, then batches of labelled images, then half-closes.
-        The server then makes images and job durable, answers with the event `accepted`, and goes on as
-        WatchTraining does until the job has ended. Until `accepted`, a broken stream leaves nothing behind;
-        after it, only CancelTraining ends the job early.
+        """Starts a job. The client sends one configuration, then batches of labelled images, or none if the
+        configuration names a data set that the server has, then half-closes. The server then makes images and
+        job durable, answers with the event `accepted`, and goes on as WatchTraining does until the job has ended.
+        Until `accepted`, a broken stream leaves nothing behind; after it, only CancelTraining ends the job early.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -207,10 +207,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingSer
     ], channel: grpc.aio.Channel) -> None: ...
 
     Train: _TrainingServiceTrainType
-    """Starts a job. The client sends one configuration, then batches of labelled images, then half-closes.
-    The server then makes images and job durable, answers with the event `accepted`, and goes on as
-    WatchTraining does until the job has ended. Until `accepted`, a broken stream leaves nothing behind;
-    after it, only CancelTraining ends the job early.
+    """Starts a job. The client sends one configuration, then batches of labelled images, or none if the
+    configuration names a data set that the server has, then half-closes. The server then makes images and
+    job durable, answers with the event `accepted`, and goes on as WatchTraining does until the job has ended.
+    Until `accepted`, a broken stream leaves nothing behind; after it, only CancelTraining ends the job early.
     """
 
     WatchTraining: _TrainingServiceWatchTrainingType
@@ -286,10 +286,10 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[mnist_proto.v1.training_pb2.TrainRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[mnist_proto.v1.training_pb2.TrainResponse], collections.abc.AsyncIterator[mnist_proto.v1.training_pb2.TrainResponse]]:
-        """Starts a job. The client sends one configuration, then batches of labelled images, then half-closes.
-        The server then makes images and job durable, answers with the event `accepted`, and goes on as
-        WatchTraining does until the job has ended. Until `accepted`, a broken stream leaves nothing behind;
-        after it, only CancelTraining ends the job early.
+        """Starts a job. The client sends one configuration, then batches of labelled images, or none if the
+        configuration names a data set that the server has, then half-closes. The server then makes images and
+        job durable, answers with the event `accepted`, and goes on as WatchTraining does until the job has ended.
+        Until `accepted`, a broken stream leaves nothing behind; after it, only CancelTraining ends the job early.
         """
 
     @abc.abstractmethod
