@@ -32,7 +32,14 @@ from mnist_client.batches import (
     upload_requests,
 )
 from mnist_client.channel import DEADLINE_SECONDS, channel_options, health_check, server_address
-from mnist_client.configuration import Hidden, job_name, model_name, positive, training_config
+from mnist_client.configuration import (
+    Hidden,
+    job_name,
+    list_jobs_request,
+    model_name,
+    positive,
+    training_config,
+)
 from mnist_client.configuration import dataset_name as wire_dataset_name
 from mnist_client.datasets import Dataset, Split
 from mnist_client.errors import (
@@ -148,6 +155,9 @@ class AsyncClient:
         weight_decay: float | None = None,
         momentum: float | None = None,
         patience: int | None = None,
+        until_accuracy: float | None = None,
+        time_budget: float | None = None,
+        keep_best: bool | None = None,
         validation: int | None = None,
         seed: int | None = None,
         dtype: str | None = None,
@@ -169,6 +179,9 @@ class AsyncClient:
             weight_decay=weight_decay,
             momentum=momentum,
             patience=patience,
+            until_accuracy=until_accuracy,
+            time_budget=time_budget,
+            keep_best=keep_best,
             validation=validation,
             seed=seed,
             dtype=dtype,
@@ -188,9 +201,9 @@ class AsyncClient:
         """Returns the handle of a job, jobs/{j} or {j}, without asking the server."""
         return AsyncTrainingJob(self, job_name(name))
 
-    async def jobs(self) -> AsyncIterator[Job]:
-        """Yields every job, newest first."""
-        request = training_pb2.ListTrainingJobsRequest()
+    async def jobs(self, *, states: Iterable[str] = (), model: str | None = None) -> AsyncIterator[Job]:
+        """Yields jobs, newest first, as `Client.jobs`."""
+        request = list_jobs_request(states, model)
         while True:
             page = await self._call(self._training.ListTrainingJobs, request)
             for job in page.jobs:
@@ -560,6 +573,11 @@ class AsyncTrainingJob:
         """Asks the job to end, as `TrainingJob.cancel`."""
         request = training_pb2.CancelTrainingRequest(job=self.name)
         return to_job((await self._client._call(self._client._training.CancelTraining, request)).job)
+
+    async def delete(self) -> None:
+        """Has the server forget the job, as `TrainingJob.delete`."""
+        request = training_pb2.DeleteTrainingJobRequest(job=self.name)
+        await self._client._call(self._client._training.DeleteTrainingJob, request)
 
     async def pause(self) -> Job:
         """Asks the job to put itself aside, as `TrainingJob.pause`."""

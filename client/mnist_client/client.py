@@ -22,7 +22,14 @@ from mnist_client.batches import (
     upload_requests,
 )
 from mnist_client.channel import DEADLINE_SECONDS, channel_options, health_check, server_address
-from mnist_client.configuration import Hidden, job_name, model_name, positive, training_config
+from mnist_client.configuration import (
+    Hidden,
+    job_name,
+    list_jobs_request,
+    model_name,
+    positive,
+    training_config,
+)
 from mnist_client.configuration import dataset_name as wire_dataset_name
 from mnist_client.datasets import Dataset, Split
 from mnist_client.errors import (
@@ -137,6 +144,9 @@ class Client:
         weight_decay: float | None = None,
         momentum: float | None = None,
         patience: int | None = None,
+        until_accuracy: float | None = None,
+        time_budget: float | None = None,
+        keep_best: bool | None = None,
         validation: int | None = None,
         seed: int | None = None,
         dtype: str | None = None,
@@ -160,6 +170,9 @@ class Client:
         loss: 'quadratic' or 'cross_entropy'.
         initialization: 'normal' or 'scaled'.
         patience: epochs without a better accuracy on the validation split after which to stop.
+        until_accuracy: accuracy on the validation split, 0 to 1, at which to stop.
+        time_budget: seconds of learning and testing after which to stop, at the end of an epoch.
+        keep_best: make a version of the epoch that did best on the validation split, not of the last.
         validation: how many of the last training images to hold back for validation.
         dtype: 'float32' or 'float64'.
         promote: give the new version the alias `default`.
@@ -182,6 +195,9 @@ class Client:
             weight_decay=weight_decay,
             momentum=momentum,
             patience=patience,
+            until_accuracy=until_accuracy,
+            time_budget=time_budget,
+            keep_best=keep_best,
             validation=validation,
             seed=seed,
             dtype=dtype,
@@ -202,9 +218,13 @@ class Client:
         """Returns the handle of a job, jobs/{j} or {j}, without asking the server."""
         return TrainingJob(self, job_name(name))
 
-    def jobs(self) -> Iterator[Job]:
-        """Yields every job, newest first."""
-        request = training_pb2.ListTrainingJobsRequest()
+    def jobs(self, *, states: Iterable[str] = (), model: str | None = None) -> Iterator[Job]:
+        """Yields jobs, newest first.
+
+        states: only those in one of these, such as 'RUNNING'; none for all.
+        model: only those that make versions of this model; None for all.
+        """
+        request = list_jobs_request(states, model)
         while True:
             page = self._call(self._training.ListTrainingJobs, request)
             yield from map(to_job, page.jobs)
@@ -593,6 +613,14 @@ class TrainingJob:
         """
         request = training_pb2.CancelTrainingRequest(job=self.name)
         return to_job(self._client._call(self._client._training.CancelTraining, request).job)
+
+    def delete(self) -> None:
+        """Has the server forget the job, which has ended, with its history; the version it made stays.
+
+        Raises ConditionNotMet for a job that has not ended.
+        """
+        request = training_pb2.DeleteTrainingJobRequest(job=self.name)
+        self._client._call(self._client._training.DeleteTrainingJob, request)
 
     def pause(self) -> Job:
         """Asks the job, which runs, to put itself aside, and returns it as it is now: it may be RUNNING for a

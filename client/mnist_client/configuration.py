@@ -30,6 +30,7 @@ def training_config(
     initialization: str | None,
     dtype: str | None,
     validation: int | None,
+    time_budget: float | None,
     **numbers: float | None,
 ) -> pb.TrainingConfig:
     """Returns the configuration of a job; `numbers` are fields of TrainingConfig by name.
@@ -58,7 +59,24 @@ def training_config(
     for parameter, number in {**numbers, "validation": validation}.items():
         if number is not None:
             _set_number(config, parameter, number)
+    if time_budget is not None:
+        try:
+            config.time_budget.FromNanoseconds(round(time_budget * 1e9))
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidInput.of("time_budget", repr(time_budget), "seconds, more than 0") from None
     return config
+
+
+def list_jobs_request(states: Iterable[str], model: str | None) -> pb.ListTrainingJobsRequest:
+    """Returns what asks for the jobs in some states, in upper case, or of one model. Raises InvalidInput."""
+    request = pb.ListTrainingJobsRequest(model="" if model is None else model_name("model", model))
+    for state in [states] if isinstance(states, str) else states:
+        number = pb.JobState.DESCRIPTOR.values_by_name.get(f"JOB_STATE_{state}")
+        if not state.isupper() or number is None or not number.number:
+            words = (name.removeprefix("JOB_STATE_") for name, value in pb.JobState.items() if value)
+            raise InvalidInput.of("states", repr(state), f"some of {', '.join(words)}")
+        request.states.append(pb.JobState.Value(number.name))
+    return request
 
 
 def model_name(parameter: str, name: str) -> str:

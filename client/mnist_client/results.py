@@ -137,6 +137,12 @@ class Hyperparameters:
     momentum: float
     patience: int | None
     """Epochs without a better accuracy on the validation split after which it stops; None: it does not."""
+    until_accuracy: float | None
+    """Accuracy on the validation split, 0 to 1, at which it stops; None: it does not."""
+    time_budget: float | None
+    """Seconds of learning and testing after which it stops, at the end of an epoch; None: it does not."""
+    keep_best: bool
+    """The version made is of the epoch that did best on the validation split, not of the last."""
     validation_images: int | None
     """How many of the last training images are held back; None: none are."""
     seed: int
@@ -268,7 +274,9 @@ class Succeeded(_Entry):
     model_version: str
     """models/{m}/versions/{n}"""
     stop_reason: str
-    """'epochs' or 'early_stopping'."""
+    """'epochs', 'early_stopping', 'time_budget' or 'target_accuracy'."""
+    epoch: int
+    """The epoch whose weights the version holds, from 0: the last, or with keep_best the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

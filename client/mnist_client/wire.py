@@ -54,6 +54,7 @@ def to_event(event: pb.TrainingEvent) -> results.Event | None:
                 time=time,
                 model_version=event.succeeded.model_version,
                 stop_reason=_word(pb.StopReason.DESCRIPTOR, event.succeeded.stop_reason, "STOP_REASON_"),
+                epoch=event.succeeded.epoch,
             )
         case "failed":
             return results.Failed(job=job, sequence=sequence, time=time, reason=event.failed.reason)
@@ -122,6 +123,9 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         patience=config.patience if config.HasField("patience") else None,
+        until_accuracy=config.until_accuracy if config.HasField("until_accuracy") else None,
+        time_budget=config.time_budget.ToNanoseconds() / 1e9 if config.HasField("time_budget") else None,
+        keep_best=config.keep_best,
         validation_images=config.validation_images if config.HasField("validation_images") else None,
         seed=config.seed,
         dtype=_word(pb.Dtype.DESCRIPTOR, config.dtype, "DTYPE_"),

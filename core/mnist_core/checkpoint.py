@@ -26,7 +26,7 @@ from mnist_core.training import TrainingState
 _CHECKPOINT = "mnist-grpc checkpoint 1"
 _MODEL = "mnist-grpc model 1"
 _MAX_HEADER_BYTES = 2**20
-_MAX_FILE_BYTES = 2 * 8 * MAX_PARAMETERS + _MAX_HEADER_BYTES
+_MAX_FILE_BYTES = 3 * 8 * MAX_PARAMETERS + _MAX_HEADER_BYTES
 _DTYPES = {"F32": "float32", "F64": "float64"}
 
 
@@ -39,9 +39,13 @@ def save_checkpoint(
     tensors = {"parameters": state.network.parameters}
     if state.velocity is not None:
         tensors["velocity"] = state.velocity
+    if state.best_parameters is not None:
+        tensors["best_parameters"] = state.best_parameters
     counts = {"epoch": state.epoch, "epochs_without_improvement": state.epochs_without_improvement}
     if state.best_correct is not None:
         counts["best_correct"] = state.best_correct
+    if state.validation_total is not None:
+        counts["validation_total"] = state.validation_total
     texts = {"state": json.dumps(counts), "rng": json.dumps(state.rng.bit_generator.state)}
     _write(path, _CHECKPOINT, tensors, texts | _describe(state.network, config, provenance))
 
@@ -54,8 +58,9 @@ def load_checkpoint(path: Path) -> tuple[TrainingState, TrainingConfig, dict[str
         bits = np.random.PCG64()
         bits.state = json.loads(texts["rng"])
         counts = {name: _count(value) for name, value in json.loads(texts["state"]).items()}
-        velocity = _velocity(tensors, network, config)
-        state = TrainingState(network, velocity, np.random.Generator(bits), **counts)
+        velocity = _beside(tensors, "velocity", network) if config.momentum else None
+        best = _beside(tensors, "best_parameters", network) if "best_parameters" in tensors else None
+        state = TrainingState(network, velocity, np.random.Generator(bits), best_parameters=best, **counts)
         return state, config, provenance
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(path, f"it does not describe a training: {_why(error)}") from error
@@ -154,13 +159,11 @@ def _image(texts: dict[str, str], network: Network) -> tuple[int | None, int | N
     return height, width
 
 
-def _velocity(tensors: dict[str, Array], network: Network, config: TrainingConfig) -> Array | None:
-    if not config.momentum:
-        return None
-    velocity = tensors["velocity"]
-    if velocity.dtype != network.dtype or velocity.shape != network.parameters.shape:
-        raise InvalidValue("velocity", velocity.shape, f"{network.dtype} {network.parameters.shape}")
-    return velocity.copy()
+def _beside(tensors: dict[str, Array], name: str, network: Network) -> Array:
+    found = tensors[name]
+    if found.dtype != network.dtype or found.shape != network.parameters.shape:
+        raise InvalidValue(name, found.shape, f"{network.dtype} {network.parameters.shape}")
+    return found.copy()
 
 
 def _count(value: object) -> int:

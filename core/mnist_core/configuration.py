@@ -40,6 +40,8 @@ class TrainingConfig:
         training images it is Nielsen's lambda / n, scikit-learn's alpha / batch_size.
     momentum: share of the last step that is carried on (Nielsen ch. 3, mu), 0 to 1, 1 excluded.
     patience: stop after so many epochs without a better accuracy on the validation split, at least 1.
+    until_accuracy: stop after an epoch with such an accuracy on the validation split, above 0, at most 1.
+    keep_best: what is made is the network of the epoch that did best on the validation split.
     seed: 0 to 2^64 - 1; fixes the initial parameters and the order of the examples.
     dtype: of parameters and arithmetic. threads: of BLAS, 1 to 1024. Both decide the last bits.
     """
@@ -56,6 +58,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     momentum: float = 0.0
     patience: int | None = None
+    until_accuracy: float | None = None
+    keep_best: bool = False
     seed: int = 0
     dtype: Dtype = "float32"
     threads: int = 1
@@ -74,6 +78,10 @@ class TrainingConfig:
         self._check_number("momentum", lambda share: 0 <= share < 1, "at least 0, less than 1")
         if self.patience is not None:
             self._check_integer("patience", 1, MAX_EPOCHS)
+        if self.until_accuracy is not None:
+            self._check_number("until_accuracy", lambda share: 0 < share <= 1, "greater than 0, at most 1")
+        if not isinstance(self.keep_best, bool):
+            raise InvalidValue("keep_best", self.keep_best, "True or False")
         self._check_integer("seed", 0, 2**64 - 1)
         self._check_word("dtype", Dtype)
         self._check_integer("threads", 1, MAX_THREADS)

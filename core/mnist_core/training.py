@@ -1,5 +1,6 @@
 """Training: stochastic gradient descent over reshuffled mini-batches, epoch by epoch."""
 
+import copy
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -18,7 +19,7 @@ from mnist_core.loss import losses
 from mnist_core.minibatch import MiniBatch
 from mnist_core.network import Network, count
 
-StopReason = Literal["epochs", "early_stopping"]
+StopReason = Literal["epochs", "early_stopping", "target_accuracy"]
 
 # Work between two Progress reports, in multiply-adds: some 10 to 50 ms. By count, not by a clock, so that it
 # is the same everywhere.
@@ -37,6 +38,8 @@ class TrainingState:
     velocity: (P,), only with momentum: what the last step took off the parameters.
     best_correct: most validation images right so far, None before the first epoch or without that split.
     epochs_without_improvement: epochs since then.
+    validation_total: images of the validation split, None as long as best_correct is.
+    best_parameters: (P,), only with keep_best: those after the epoch that best_correct is of.
     """
 
     network: Network
@@ -45,6 +48,8 @@ class TrainingState:
     epoch: int = 0
     best_correct: int | None = None
     epochs_without_improvement: int = 0
+    validation_total: int | None = None
+    best_parameters: Array | None = None
 
     @classmethod
     def begin(cls, config: TrainingConfig, inputs: int = 784) -> Self:
@@ -65,7 +70,18 @@ class TrainingState:
         """Returns why training is over, None while it is not."""
         if config.patience is not None and self.epochs_without_improvement >= config.patience:
             return "early_stopping"
+        best = self.best_correct / self.validation_total if self.best_correct and self.validation_total else 0
+        if config.until_accuracy is not None and best >= config.until_accuracy:
+            return "target_accuracy"
         return "epochs" if self.epoch >= config.epochs else None
+
+    def made(self) -> tuple[Network, int]:
+        """Returns the network that the training has made, and the epoch (from 0) that it is of."""
+        if self.best_parameters is None:
+            return self.network, self.epoch - 1
+        best = copy.deepcopy(self.network)
+        best.parameters[:] = self.best_parameters
+        return best, self.epoch - 1 - self.epochs_without_improvement
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ class EpochReport:
 
 
 def train(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> Iterator[Progress | EpochReport]:
-    """Trains `state` on, in place, until `config.epochs` epochs are done or early stopping ends it.
+    """Trains `state` on, in place, until `config.epochs` epochs are done, or the validation split says so.
 
     Yields Progress every few milliseconds of work, and an EpochReport when an epoch is done; then, and only
     then, `state` is what a checkpoint has to hold. To cancel, stop iterating. The bits also depend on BLAS
@@ -139,7 +155,7 @@ def _epoch(
         raise Diverged(state.epoch)
     validation_correct = yield from _correct(state.network, dataset.validation, progress)
     test_correct = yield from _correct(state.network, dataset.test, progress)
-    _count_improvement(state, validation_correct)
+    _count_improvement(state, validation_correct, dataset.validation, config)
     state.epoch += 1
     judged = dataset.validation if dataset.test is None else dataset.test
     yield EpochReport(
@@ -245,8 +261,10 @@ def _check(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> No
             raise InvalidValue(f"network.{field}", value, f"{expected}, as images and configuration say")
     if (state.velocity is not None) != (config.momentum > 0):
         raise InvalidValue("momentum", config.momentum, "what the state was begun with")
-    if config.patience is not None and dataset.validation is None:
-        raise InvalidValue("patience", config.patience, "none, since there is no validation split")
+    if dataset.validation is None:
+        for name in ("patience", "until_accuracy", "keep_best"):
+            if value := getattr(config, name):
+                raise InvalidValue(name, value, "none, since there is no validation split")
     for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
         if split is not None and (most := int(split.labels.max())) >= config.classes:
             raise InvalidValue(
@@ -254,11 +272,16 @@ def _check(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> No
             )
 
 
-def _count_improvement(state: TrainingState, validation_correct: int | None) -> None:
-    if validation_correct is None:
+def _count_improvement(
+    state: TrainingState, validation_correct: int | None, validation: Split | None, config: TrainingConfig
+) -> None:
+    if validation_correct is None or validation is None:
         return
+    state.validation_total = len(validation)
     if state.best_correct is None or validation_correct > state.best_correct:
         state.best_correct = validation_correct
         state.epochs_without_improvement = 0
+        if config.keep_best:
+            state.best_parameters = state.network.parameters.copy()
     else:
         state.epochs_without_improvement += 1

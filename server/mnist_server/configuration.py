@@ -3,6 +3,7 @@
 Absent values are those of a recipe, without one the book's; what is present is judged as it is.
 """
 
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -21,7 +22,11 @@ MAX_REQUEST_ID = 128
 # Images a mini-batch x neurons, inputs among them: a trainer holds some three numbers for each, in memory
 # that the server beside it needs too. All 60,000 images at once through 784-30-10 are below it.
 MAX_BATCH_NEURONS = 2**26
-_NUMBERS = ("epochs", "batch_size", "learning_rate", "weight_decay", "momentum", "patience", "seed")
+_NUMBERS = (
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "momentum", "patience", "until_accuracy"),
+    *("keep_best", "seed"),
+)
+_NEED_VALIDATION = ("patience", "until_accuracy", "keep_best")
 _ENUMS: dict[str, Any] = {
     "activation": pb.Activation,
     "output": pb.Output,
@@ -59,7 +64,15 @@ def check_config(config: pb.TrainingConfig) -> None:
         raise InvalidValue("config.request_id", config.request_id, f"at most {MAX_REQUEST_ID} characters")
     if config.HasField("validation_images") and config.validation_images < 1:
         raise InvalidValue("config.validation_images", config.validation_images, "at least 1")
+    if config.HasField("time_budget") and budget_seconds(config) <= 0:
+        raise InvalidValue("config.time_budget", budget_seconds(config), "more than 0 s")
     training_config(config)
+
+
+def budget_seconds(config: pb.TrainingConfig) -> float:
+    """Returns the time that a job may learn and test for, infinite where none is said."""
+    budget = config.time_budget
+    return budget.seconds + budget.nanos / 1e9 if config.HasField("time_budget") else math.inf
 
 
 def resolve(
@@ -89,8 +102,10 @@ def resolve(
     if not seeded.HasField("seed"):
         seeded.seed = secrets.randbits(32)
     core = training_config(seeded)
-    if core.patience is not None and not counts["validation"]:
-        raise InvalidValue("config.patience", core.patience, "absent, since there is no validation split")
+    if not counts["validation"]:
+        for name in _NEED_VALIDATION:
+            if value := getattr(core, name):
+                raise InvalidValue(f"config.{name}", value, "absent, since there is no validation split")
     sizes = (height * width, *core.hidden_sizes, core.classes)
     parameters = count(sizes)
     if parameters > limits.max_parameters:
@@ -118,6 +133,9 @@ def resolve(
         weight_decay=core.weight_decay,
         momentum=core.momentum,
         patience=core.patience,
+        time_budget=config.time_budget if config.HasField("time_budget") else None,
+        until_accuracy=core.until_accuracy,
+        keep_best=core.keep_best,
         validation_images=config.validation_images if config.HasField("validation_images") else None,
         seed=core.seed,
         dtype=pb.Dtype.Value(f"DTYPE_{core.dtype.upper()}"),

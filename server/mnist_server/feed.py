@@ -137,7 +137,10 @@ class Feed:
         tail = feed.tail
         if tail and tail[0].sequence <= after + 1:
             return tail[after + 1 - tail[0].sequence :]
-        return self._jobs.events(job, after, _PAGE)
+        events = self._jobs.events(job, after, _PAGE)
+        if not events:
+            self._jobs.get(job)  # there were some when it was last looked: it has been deleted
+        return events
 
     def _join(self, job: str, woken: threading.Event) -> _JobFeed:
         with self._lock:

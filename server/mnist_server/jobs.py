@@ -112,15 +112,34 @@ class Jobs:
         with self._database.read() as connection:
             return _job(connection, name)
 
-    def page(self, size: int, before: int | None) -> tuple[list[pb.TrainingJob], int | None]:
-        """Returns at most `size` jobs, newest first, and where the next page begins, if there is one."""
+    def page(
+        self,
+        size: int,
+        before: int | None,
+        *,
+        states: Collection[pb.JobState.ValueType] = (),
+        model: str = "",
+    ) -> tuple[list[pb.TrainingJob], int | None]:
+        """Returns at most `size` jobs, newest first, and where the next page begins, if there is one.
+
+        states, model: only jobs in one of these states, and of this model; empty for any.
+        """
+        wanted = states or pb.JobState.values()
+        rows: list[tuple[int, pb.TrainingJob]] = []
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT number, body FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?",
-                (2**62 if before is None else before, size + 1),
-            ).fetchall()
-        jobs = [pb.TrainingJob.FromString(body) for _, body in rows[:size]]
-        return jobs, rows[size - 1][0] if len(rows) > size else None
+            found = connection.execute(
+                "SELECT number, body FROM jobs WHERE number < ? "
+                f"AND state IN ({', '.join('?' * len(wanted))}) ORDER BY number DESC",
+                (2**62 if before is None else before, *wanted),
+            )
+            for number, body in found:
+                job = pb.TrainingJob.FromString(body)
+                if job.model == (model or job.model):
+                    rows.append((number, job))
+                if len(rows) > size:
+                    break
+            found.close()
+        return [job for _, job in rows[:size]], rows[size - 1][0] if len(rows) > size else None
 
     def events(self, name: str, after: int, limit: int) -> list[pb.TrainingEvent]:
         """Returns at most `limit` of a job's events with sequences above `after`, in order."""
@@ -180,6 +199,17 @@ class Jobs:
             if differences:  # and so it stays: its history is no longer one that can be computed again
                 connection.execute("UPDATE jobs SET allow_inexact = 1 WHERE name = ?", (name,))
             return append(connection, name, pb.TrainingEvent(resumed=pb.Resumed(differences=differences)))
+
+    def delete(self, name: str) -> None:
+        """Forgets a job that has ended, and its history. Raises NotFound, or WrongState if it has not."""
+        with self._database.write() as connection:
+            job = _job(connection, name)
+            if job.state not in ENDED:
+                raise WrongState(
+                    f"{name} is {state_name(job.state)}: expected a job that has ended; cancel it"
+                )
+            connection.execute("DELETE FROM events WHERE job = ?", (name,))
+            connection.execute("DELETE FROM jobs WHERE name = ?", (name,))
 
     def asked(self, name: str) -> Literal["cancel", "pause"] | None:
         """Returns what a running job's trainer is asked to do, if anything."""

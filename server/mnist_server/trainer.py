@@ -13,7 +13,9 @@ import signal
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from mnist_core import (
     CheckpointError,
@@ -32,7 +34,7 @@ from mnist_core.durable import TEMPORARY_PREFIX, sync_directory
 from mnist_core.product import load_blas
 from mnist_proto.v1 import model_pb2
 from mnist_proto.v1 import training_pb2 as pb
-from mnist_server.configuration import training_config
+from mnist_server.configuration import budget_seconds, training_config
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.database import Database
 from mnist_server.dataset_files import open_dataset
@@ -53,6 +55,13 @@ CHECKPOINTS_KEPT = 2
 NICENESS = 10
 OUT_OF_MEMORY_SCORE = "500"
 EXIT_STOPPED = 3
+
+
+class Logged(NamedTuple):
+    """What the history says of an epoch."""
+
+    weights_hash: str
+    seconds: float
 
 
 class Failed(Exception):
@@ -99,7 +108,7 @@ class Trainer:
         self._exact = not self._jobs.allows_inexact(self._name)
         dataset = open_dataset(self._directory.datasets, resolved)
         config = training_config(resolved.config)
-        logged = self._logged_hashes()
+        logged = self._logged()
         state, skipped = self._last_checkpoint(logged)
         if state is None:
             state = TrainingState.begin(config, resolved.height * resolved.width)
@@ -123,16 +132,21 @@ class Trainer:
         return self._epochs(resolved, state, dataset, logged)
 
     def _epochs(
-        self, resolved: pb.ResolvedConfig, state: TrainingState, dataset: Dataset, logged: dict[int, str]
+        self, resolved: pb.ResolvedConfig, state: TrainingState, dataset: Dataset, logged: dict[int, Logged]
     ) -> bool:
         config = training_config(resolved.config)
+        budget = budget_seconds(resolved.config)
+        spent = sum(epoch.seconds for number, epoch in logged.items() if number < state.epoch)
         progress = ProgressWriter(self._folder)
         finished = copy.deepcopy(state)
-        for report in train(state, dataset, config):
+        # The budget is judged by what the history says, so that the last epoch is the same after a crash.
+        for report in train(state, dataset, config) if spent < budget else ():
             if isinstance(report, Progress):
                 progress.write(report.epoch, report.examples, report.total_examples, report.loss)
             else:
-                self._epoch_finished(state, report, logged)
+                spent += self._epoch_finished(state, report, logged)
+                if spent >= budget:
+                    break
                 finished = copy.deepcopy(state)
                 if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS and report.stop_reason is None:
                     self._checkpoint(finished, resolved)
@@ -155,15 +169,16 @@ class Trainer:
         self._jobs.append(self._name, pb.TrainingEvent(paused=pb.Paused(reason=reason)))
         log.info("job paused", extra={"job": self._name, "reason": reason})
 
-    def _epoch_finished(self, state: TrainingState, report: EpochReport, logged: dict[int, str]) -> None:
+    def _epoch_finished(self, state: TrainingState, report: EpochReport, logged: dict[int, Logged]) -> float:
+        """Has the history tell of an epoch, or compares with what it tells. Returns the epoch's seconds."""
         weights_hash = state.network.weights_hash()
-        if report.epoch in logged:
-            if self._exact and logged[report.epoch] != weights_hash:
+        if known := logged.get(report.epoch):
+            if self._exact and known.weights_hash != weights_hash:
                 raise Failed(
                     f"epoch {report.epoch} was computed again with another result: weights {weights_hash}, "
-                    f"expected {logged[report.epoch]}"
+                    f"expected {known.weights_hash}"
                 )
-            return
+            return known.seconds
         finished = pb.EpochFinished(
             epoch=report.epoch,
             correct=report.correct,
@@ -177,21 +192,21 @@ class Trainer:
         )
         # After the machine's own crash, an epoch that is missing here is computed again to the same bits.
         self._jobs.append(self._name, pb.TrainingEvent(epoch_finished=finished), durable=False)
+        return report.seconds
 
-    def _logged_hashes(self) -> dict[int, str]:
-        hashes: dict[int, str] = {}
+    def _history(self) -> Iterator[pb.EpochFinished]:
         sequence = 0
         while events := self._jobs.events(self._name, sequence, 1000):
-            for event in events:
-                if event.HasField("epoch_finished"):
-                    hashes[event.epoch_finished.epoch] = event.epoch_finished.weights_hash
+            yield from (event.epoch_finished for event in events if event.HasField("epoch_finished"))
             sequence = events[-1].sequence
-        return hashes
+
+    def _logged(self) -> dict[int, Logged]:
+        return {epoch.epoch: Logged(epoch.weights_hash, epoch.seconds) for epoch in self._history()}
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self._folder.glob("checkpoint-*.safetensors"), reverse=True)
 
-    def _last_checkpoint(self, logged: dict[int, str]) -> tuple[TrainingState | None, list[str]]:
+    def _last_checkpoint(self, logged: dict[int, Logged]) -> tuple[TrainingState | None, list[str]]:
         """Returns the newest state that can be gone on from, and which newer ones cannot, and why."""
         for left in self._folder.glob(f"{TEMPORARY_PREFIX}*"):  # by a process that was killed
             left.unlink()
@@ -201,7 +216,7 @@ class Trainer:
                 state, _, _ = load_checkpoint(path)
                 # A crash of the machine may have taken the newest events, but not the checkpoint after them.
                 found = logged.get(state.epoch - 1)
-                if found is None or (self._exact and found != state.network.weights_hash()):
+                if found is None or (self._exact and found.weights_hash != state.network.weights_hash()):
                     raise CheckpointError(path, f"its epoch {state.epoch - 1} is not the history's")
             except CheckpointError as error:
                 log.warning("checkpoint skipped", extra={"job": self._name, "error": str(error)})
@@ -230,13 +245,13 @@ class Trainer:
     def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState) -> None:
         file = f"{self._name.removeprefix('jobs/')}.safetensors"
         config = training_config(resolved.config)
-        stop_reason = state.stop_reason(config)
-        assert stop_reason is not None, "train() goes on until there is a reason to stop"
+        stop_reason = state.stop_reason(config) or "time_budget"
+        network, epoch = state.made()
         # Written in the job's own folder: what a killed process leaves there does not stay.
         made = self._folder / "model.safetensors"
         save_model(
             made,
-            state.network,
+            network,
             config,
             _provenance(self._name, resolved),
             image=(resolved.height, resolved.width),
@@ -248,14 +263,14 @@ class Trainer:
             create_time=now(),
             job=self._name,
             config=resolved,
-            last_epoch=job.last_epoch,
-            parameters=state.network.parameters.size,
-            weights_hash=state.network.weights_hash(),
+            last_epoch=next(known for known in self._history() if known.epoch == epoch),
+            parameters=network.parameters.size,
+            weights_hash=network.weights_hash(),
         )
         reason = pb.StopReason.Value(f"STOP_REASON_{stop_reason.upper()}")
         with self._database.write() as connection:
             name = add_version(connection, job.model, file, version, promote=resolved.config.promote)
-            succeeded = pb.Succeeded(model_version=name, stop_reason=reason)
+            succeeded = pb.Succeeded(model_version=name, stop_reason=reason, epoch=epoch)
             append(connection, self._name, pb.TrainingEvent(succeeded=succeeded))
         log.info("job succeeded", extra={"job": self._name, "model_version": name})
 

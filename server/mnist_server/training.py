@@ -20,7 +20,7 @@ from mnist_server.errors import InvalidRequest
 from mnist_server.feed import Feed
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
-from mnist_server.names import dataset_name, job_name, page_number, page_size
+from mnist_server.names import dataset_name, job_name, model_name, page_number, page_size
 from mnist_server.rpc import Silence, check_wanted
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,19 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def ListTrainingJobs(
         self, request: pb.ListTrainingJobsRequest, context: grpc.ServicerContext
     ) -> pb.ListTrainingJobsResponse:
-        """Lists jobs, newest first."""
-        jobs, following = self._jobs.page(page_size(request.page_size), page_number(request.page_token))
+        """Lists jobs, newest first, all or some."""
+        for state in request.states:
+            if state not in pb.JobState.values() or state == pb.JOB_STATE_UNSPECIFIED:
+                words = ", ".join(word for word, number in pb.JobState.items() if number)
+                raise InvalidValue("states", state, f"some of {words}")
+        if request.model and str(model := model_name("model", request.model)) != f"models/{model.model}":
+            raise InvalidValue("model", request.model, "models/{m} alone")
+        jobs, following = self._jobs.page(
+            page_size(request.page_size),
+            page_number(request.page_token),
+            states=set(request.states),
+            model=request.model,
+        )
         token = "" if following is None else str(following)
         return pb.ListTrainingJobsResponse(jobs=jobs, next_page_token=token)
 
@@ -98,6 +109,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         differs = differences(then, environment(then.blas_threads))
         resumed = self._jobs.resume(job.name, differs, allow_inexact=request.allow_inexact)
         return pb.ResumeTrainingResponse(job=resumed)
+
+    def DeleteTrainingJob(
+        self, request: pb.DeleteTrainingJobRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteTrainingJobResponse:
+        """Forgets a job that has ended."""
+        self._jobs.delete(job_name(request.job))
+        return pb.DeleteTrainingJobResponse()
 
     def _receive(self, requests: Iterator[pb.TrainRequest], context: grpc.ServicerContext) -> str:
         config: pb.TrainingConfig | None = None

@@ -130,6 +130,9 @@ async def test_every_option_reaches_the_job(client: AsyncClient, few: Dataset) -
         "weight_decay": 0.125,
         "momentum": 0.5,
         "patience": 2,
+        "until_accuracy": 0.75,
+        "time_budget": 90.5,
+        "keep_best": True,
         "validation": 40,
         "seed": 2**40,
         "dtype": "float64",
@@ -160,6 +163,17 @@ async def test_a_job_can_be_paused_and_resumed(client: AsyncClient, digits: Data
     assert kinds == ["Accepted", "Started", "Paused", "Resumed", "Continued", "Succeeded"]
     with pytest.raises(ConditionNotMet):
         await job.resume()
+
+
+async def test_a_job_that_has_ended_can_be_deleted(client: AsyncClient, few: Dataset) -> None:
+    job = await client.train(few, epochs=1, name="async-listed")
+    await job.result(timeout=60)
+    jobs = client.jobs(model="async-listed", states="SUCCEEDED")
+    assert [each.name async for each in jobs] == [job.name]
+    await job.delete()
+    with pytest.raises(NotFound):
+        await job.status()
+    assert [each async for each in client.jobs(model="async-listed")] == []
 
 
 async def test_a_job_can_be_cancelled(client: AsyncClient, digits: Dataset) -> None:

@@ -91,13 +91,14 @@ def test_messages_are_bounded_and_pings_rare() -> None:
 
 def test_every_unary_call_may_be_made_twice_and_no_other() -> None:
     # All unary calls read, but CancelTraining and PauseTraining, which change nothing the second time, and
-    # those that change models or data sets or resume a job: made again, one might find nothing to do.
+    # those that change models or data sets, resume or delete a job: made again, one might find nothing to do.
     unary = {
         service.full_name: tuple(
             method.name
             for method in service.methods
             if not (method.client_streaming or method.server_streaming)
-            and method.name not in ("SetAlias", "DeleteModel", "ResumeTraining", "DeleteDataset")
+            and method.name
+            not in ("SetAlias", "DeleteModel", "ResumeTraining", "DeleteTrainingJob", "DeleteDataset")
         )
         for file in (prediction_pb2, training_pb2, model_pb2, dataset_pb2, server_pb2, evaluation_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
@@ -173,7 +174,10 @@ def test_every_unary_call_has_a_deadline(serve: Serve) -> None:
         remaining.append(context.time_remaining() or 0.0)
         context.abort(grpc.StatusCode.NOT_FOUND, "none")
 
-    jobs = ("GetTrainingJob", "ListTrainingJobs", "CancelTraining", "PauseTraining", "ResumeTraining")
+    jobs = (
+        *("GetTrainingJob", "ListTrainingJobs", "CancelTraining"),
+        *("PauseTraining", "ResumeTraining", "DeleteTrainingJob"),
+    )
     calls = ("GetModel", "ListModels", *jobs, "Predict")
     with Client(serve(**dict.fromkeys(calls, note)), timeout=7.0) as client:
         for call in (
@@ -184,6 +188,7 @@ def test_every_unary_call_has_a_deadline(serve: Serve) -> None:
             lambda: client.job("j").cancel(),
             lambda: client.job("j").pause(),
             lambda: client.job("j").resume(),
+            lambda: client.job("j").delete(),
             lambda: client.predict(b"picture"),
         ):
             with pytest.raises(NotFound):

@@ -76,6 +76,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "health",
         "info",
         "jobs cancel",
+        "jobs delete",
         "jobs list",
         "jobs pause",
         "jobs resume",

@@ -32,5 +32,5 @@ def test_what_the_script_asks_is_answered() -> None:
     }
     answer = subprocess.run([CLIENT], env=os.environ | environ, capture_output=True, text=True, timeout=60)
     assert answer.stdout.split() == [
-        f"plain,{command}" for command in ("cancel", "list", "pause", "resume", "show", "watch")
+        f"plain,{command}" for command in ("cancel", "delete", "list", "pause", "resume", "show", "watch")
     ]

@@ -22,6 +22,8 @@ def two_jobs(server: str, digits: Dataset) -> Iterator[list[str]]:
         next(event for event in jobs[0].watch() if type(event).__name__ == "EpochFinished")
         yield [job.name for job in jobs]
         for job in reversed(jobs):
+            if job.name not in {each.name for each in client.jobs()}:
+                continue  # it was deleted
             if job.status().state in ("QUEUED", "RUNNING", "PAUSED"):
                 job.cancel()
 
@@ -37,6 +39,36 @@ def test_list_is_newest_first(server: str, two_jobs: list[str]) -> None:
     assert (
         run(server, "list", "-o", "csv").stdout.splitlines()[1].startswith(f"{waiting},QUEUED,models/job-1,")
     )
+
+
+def test_list_may_be_of_some_states_or_of_a_model(server: str, two_jobs: list[str]) -> None:
+    running, waiting = two_jobs
+
+    def listed(*words: str) -> list[str]:
+        return [
+            json.loads(line)["name"]
+            for line in run(server, "list", *words, "-o", "jsonl").stdout.splitlines()
+        ]
+
+    assert listed("--state", "queued") == [waiting]
+    assert listed("--state", "RUNNING", "--state", "QUEUED") == [waiting, running]
+    assert running in listed("--model", "job-0")
+    assert waiting not in listed("--model", "job-0")
+    assert listed("--limit", "1") == [waiting]
+    assert run(server, "list", "--state", "ENDED").exit_code == ExitCode.USAGE
+
+
+def test_delete_forgets_what_has_ended(server: str, two_jobs: list[str]) -> None:
+    _, waiting = two_jobs
+    result = run(server, "delete", waiting)
+    assert result.exit_code == ExitCode.CONDITION
+    assert "has ended" in result.stderr
+    run(server, "cancel", waiting)
+    assert json.loads(run(server, "delete", waiting, "-o", "json").stdout) == {
+        "name": waiting,
+        "deleted": True,
+    }
+    assert run(server, "delete", waiting).exit_code == ExitCode.NOT_FOUND
 
 
 def test_csv_has_every_field_of_a_job(trained: str) -> None:

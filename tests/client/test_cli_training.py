@@ -46,6 +46,9 @@ def test_without_options_it_is_the_classic_run(server: str) -> None:
         "weight_decay": 0.0,
         "momentum": 0.0,
         "patience": None,
+        "until_accuracy": None,
+        "time_budget": None,
+        "keep_best": False,
         "validation_images": None,
         "dtype": "float32",
         "promote": False,
@@ -62,6 +65,7 @@ def test_every_option_arrives(server: str) -> None:
         *("--learning-rate", "0.1", "--activation", "relu", "--output-layer", "softmax"),
         *("--loss", "cross_entropy", "--initialization", "scaled", "--weight-decay", "0.001"),
         *("--momentum", "0.5", "--validation", "500", "--patience", "1", "--seed", "18446744073709551615"),
+        *("--until-accuracy", "0.999", "--max-minutes", "1.5", "--keep-best"),
         *("--dtype", "float64", "--promote", "-o", "jsonl"),
     )
     assert result.exit_code == ExitCode.DONE, result.stderr
@@ -82,6 +86,9 @@ def test_every_option_arrives(server: str) -> None:
         "weight_decay": 0.001,
         "momentum": 0.5,
         "patience": 1,
+        "until_accuracy": 0.999,
+        "time_budget": 90.0,
+        "keep_best": True,
         "validation_images": 500,
         "seed": 2**64 - 1,
         "dtype": "float64",

@@ -169,6 +169,33 @@ def test_an_end_before_the_watch_counts_too(
     assert run("jobs", "watch", JOB, "--server", address, "--after", "4").exit_code == code
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (pb.STOP_REASON_EPOCHS, "Made models/job-a/versions/1"),
+        (
+            pb.STOP_REASON_TIME_BUDGET,
+            "Made models/job-a/versions/1 (stopped early: the time budget is used up)",
+        ),
+        (
+            pb.STOP_REASON_TARGET_ACCURACY,
+            "Made models/job-a/versions/1 (stopped early: it is as accurate as it was to be)",
+        ),
+    ],
+)
+def test_why_it_stopped_and_what_it_kept_is_said(
+    serve: Callable[..., str], reason: pb.StopReason.ValueType, said: str
+) -> None:
+    made = {"model_version": "models/job-a/versions/1", "stop_reason": reason}
+    later = event(4, epoch_finished=pb.EpochFinished(epoch=1, weights_hash="cd"))
+    for epoch, lines in ((1, [said]), (0, [said, "It is of epoch 0, the best on the validation images"])):
+        end = event(5, succeeded=pb.Succeeded(epoch=epoch, **made))  # type: ignore[arg-type]  # as it takes them
+        address = serve(WatchTraining=history(ACCEPTED, STARTED, UNTESTED, later, end))
+        result = run("jobs", "watch", JOB, "--server", address)
+        assert result.exit_code == ExitCode.DONE
+        assert result.stderr.splitlines()[-len(lines) :] == lines
+
+
 def test_without_a_test_an_epoch_is_complete(serve: Callable[..., str]) -> None:
     address = serve(WatchTraining=history(ACCEPTED, STARTED, UNTESTED, CANCELLED))
     assert run("jobs", "watch", JOB, "--server", address).stdout == "Epoch 0 complete\n"

@@ -127,6 +127,9 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
         weight_decay=0.125,
         momentum=0.5,
         patience=2,
+        until_accuracy=0.75,
+        time_budget=90.5,
+        keep_best=True,
         validation=40,
         seed=2**40,
         dtype="float64",
@@ -137,6 +140,7 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
     asked = config.hyperparameters
     assert asked.model == "models/optioned"
     assert (asked.recipe, asked.hidden_layers) == ("quick", (12, 11))
+    assert (asked.until_accuracy, asked.time_budget, asked.keep_best) == (0.75, 90.5, True)
     assert (asked.epochs, asked.batch_size, asked.learning_rate) == (3, 7, 0.25)
     assert (asked.activation, asked.output, asked.loss) == ("relu", "softmax", "cross_entropy")
     assert (asked.initialization, asked.weight_decay, asked.momentum) == ("scaled", 0.125, 0.5)
@@ -245,6 +249,35 @@ def test_a_job_that_waits_cannot_be_paused(client: Client, digits: Dataset) -> N
         waiting.pause()
     waiting.cancel()
     running.cancel()
+
+
+def test_a_job_ends_when_its_time_is_used_up_or_its_target_reached(client: Client, digits: Dataset) -> None:
+    job = client.train(digits, epochs=100_000, time_budget=1e-6)
+    ended = job.result(timeout=60)
+    assert (ended.stop_reason, ended.epoch) == ("time_budget", 0)
+    job = client.train(digits, epochs=100_000, validation=500, until_accuracy=0.5, keep_best=True)
+    ended = job.result(timeout=60)
+    last = job.status().last_epoch
+    assert last is not None
+    assert (ended.stop_reason, ended.epoch) == ("target_accuracy", last.epoch)
+    assert client.model(ended.model_version).versions[0].weights_hash == last.weights_hash
+
+
+def test_a_job_that_has_ended_can_be_deleted_and_others_listed(client: Client, few: Dataset) -> None:
+    job, other = (client.train(few, epochs=1, name="listed") for _ in range(2))
+    for each in (job, other):
+        each.result(timeout=60)
+    listed = [each.name for each in client.jobs(model="listed", states=["SUCCEEDED"])]
+    assert listed == [other.name, job.name]
+    assert list(client.jobs(model="listed", states=["QUEUED", "FAILED"])) == []
+    job.delete()
+    with pytest.raises(NotFound):
+        job.status()
+    assert [each.name for each in client.jobs(model="listed")] == [other.name]
+    waiting = client.train(few, epochs=100_000)
+    with pytest.raises(ConditionNotMet, match="expected a job that has ended"):
+        waiting.delete()
+    waiting.cancel()
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(client: Client, few: Dataset) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
-from mnist_client.configuration import job_name, model_name, positive, training_config
+from mnist_client.configuration import job_name, list_jobs_request, model_name, positive, training_config
 from mnist_client.errors import InvalidInput
 from mnist_proto.v1 import training_pb2 as pb
 
@@ -23,6 +24,7 @@ NOTHING: dict[str, Any] = {
     "initialization": None,
     "dtype": None,
     "validation": None,
+    "time_budget": None,
 }
 
 
@@ -60,6 +62,9 @@ def test_everything_can_be_asked_for() -> None:
         weight_decay=0.25,
         momentum=0.125,
         patience=2,
+        until_accuracy=0.75,
+        time_budget=90.5,
+        keep_best=True,
         seed=2**64 - 1,
     )
     assert config == pb.TrainingConfig(
@@ -77,6 +82,9 @@ def test_everything_can_be_asked_for() -> None:
         weight_decay=0.25,
         momentum=0.125,
         patience=2,
+        until_accuracy=0.75,
+        time_budget=Duration(seconds=90, nanos=500_000_000),
+        keep_best=True,
         validation_images=7,
         seed=2**64 - 1,
         dtype=pb.DTYPE_FLOAT64,
@@ -170,3 +178,20 @@ def test_positive_numbers_are_finite_and_positive(number: float) -> None:
     assert positive("timeout", 0.5) == 0.5
     with pytest.raises(InvalidInput, match=rf"^timeout: {number} is not valid: expected more than 0$"):
         positive("timeout", number)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, 1e300, "soon"])
+def test_a_time_budget_that_no_duration_can_hold_is_named(seconds: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"time_budget: .* seconds"):
+        make(time_budget=seconds)
+
+
+def test_jobs_are_asked_for_by_state_and_model() -> None:
+    assert list_jobs_request((), None) == pb.ListTrainingJobsRequest()
+    assert list_jobs_request("RUNNING", "m") == pb.ListTrainingJobsRequest(
+        states=[pb.JOB_STATE_RUNNING], model="models/m"
+    )
+    assert list(list_jobs_request(["QUEUED", "PAUSED"], None).states) == [1, 6]
+    for wrong in ("running", "UNSPECIFIED", "ENDED", ""):
+        with pytest.raises(InvalidInput, match=r"states: .* some of QUEUED, RUNNING, "):
+            list_jobs_request([wrong], None)

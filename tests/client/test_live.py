@@ -42,6 +42,9 @@ def accepted(epochs: int = 30) -> Accepted:
         weight_decay=0.0,
         momentum=0.0,
         patience=None,
+        until_accuracy=None,
+        time_budget=None,
+        keep_best=False,
         validation_images=None,
         seed=42,
         dtype="float32",
@@ -204,7 +207,12 @@ def test_the_end_has_no_running_epoch() -> None:
     progress.update(epoch(1, 9100, 0.09))
     progress.update(
         Succeeded(
-            job=JOB, sequence=5, time=NOW, model_version="models/mnist/versions/1", stop_reason="epochs"
+            job=JOB,
+            sequence=5,
+            time=NOW,
+            model_version="models/mnist/versions/1",
+            stop_reason="epochs",
+            epoch=1,
         )
     )
     text = "\n".join(shown(progress))

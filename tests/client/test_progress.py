@@ -40,6 +40,9 @@ CONFIG = ResolvedConfig(
         weight_decay=0.0,
         momentum=0.0,
         patience=None,
+        until_accuracy=None,
+        time_budget=None,
+        keep_best=False,
         validation_images=None,
         seed=42,
         dtype="float32",
@@ -143,7 +146,12 @@ def test_a_paused_job_says_so_until_it_goes_on(progress: TrainingProgress) -> No
     [
         (
             Succeeded(
-                job=JOB, sequence=9, time=NOW, model_version="models/mnist/versions/1", stop_reason="epochs"
+                job=JOB,
+                sequence=9,
+                time=NOW,
+                model_version="models/mnist/versions/1",
+                stop_reason="epochs",
+                epoch=1,
             ),
             "SUCCEEDED",
             "",

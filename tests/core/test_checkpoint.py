@@ -44,6 +44,7 @@ CONFIGS = {
     "float64": dataclasses.replace(TINY, dtype="float64"),
     "momentum": dataclasses.replace(TINY, momentum=0.9, weight_decay=0.01, learning_rate=0.1),
     "early stopping": dataclasses.replace(TINY, patience=3, learning_rate=0.01),
+    "target": dataclasses.replace(TINY, until_accuracy=1.0, keep_best=True, learning_rate=0.5),
     "softmax": dataclasses.replace(
         TINY, activation="relu", output="softmax", loss="cross_entropy", learning_rate=0.1, hidden_sizes=()
     ),
@@ -67,7 +68,13 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     assert resumed.network.weights_hash() == undisturbed.network.weights_hash()
     assert resumed.rng.bit_generator.state == undisturbed.rng.bit_generator.state
     assert resumed.stop_reason(config) == undisturbed.stop_reason(config) is not None
-    counts = [(each.best_correct, each.epochs_without_improvement) for each in (resumed, undisturbed)]
+    counts = [
+        (each.best_correct, each.validation_total, each.epochs_without_improvement)
+        for each in (resumed, undisturbed)
+    ]
+    made = [(network.weights_hash(), epoch) for network, epoch in (resumed.made(), undisturbed.made())]
+    assert made[0] == made[1]
+    assert (resumed.best_parameters is not None) == config.keep_best
     assert counts[0] == counts[1]
     if config.momentum:
         assert resumed.velocity is not None

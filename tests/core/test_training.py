@@ -258,6 +258,46 @@ def test_early_stopping_reads_the_validation_split_only(
     assert (state.best_correct, state.epochs_without_improvement, state.epoch) == (6, 3, 7)
 
 
+def test_a_target_is_reached_on_the_validation_split_only(
+    synthetic: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert synthetic.validation is not None
+    total = len(synthetic.validation)
+    figures = iter([1, 3, 2, 4, 5])
+    validation = synthetic.validation.images
+
+    def judge(network: Network, split: Split) -> int:
+        return next(figures) if np.shares_memory(split.images, validation) else len(split)
+
+    monkeypatch.setattr("mnist_core.training.evaluate", judge)
+    state, reports = begin_and_run(synthetic, dataclasses.replace(TINY, epochs=50, until_accuracy=4 / total))
+    assert [report.validation_correct for report in reports] == [1, 3, 2, 4]
+    assert [report.stop_reason for report in reports] == [None] * 3 + ["target_accuracy"]
+    assert state.stop_reason(dataclasses.replace(TINY, epochs=5, until_accuracy=4.001 / total)) is None
+
+
+def test_keep_best_makes_the_network_of_the_first_best_epoch(
+    synthetic: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert synthetic.validation is not None
+    figures = [1, 3, 5, 5, 2, 4]
+    following = iter(figures * 3)
+    validation = synthetic.validation.images
+
+    def judge(network: Network, split: Split) -> int:
+        return next(following) if np.shares_memory(split.images, validation) else 0
+
+    monkeypatch.setattr("mnist_core.training.evaluate", judge)
+    best, _ = begin_and_run(synthetic, dataclasses.replace(TINY, epochs=3))
+    last, _ = begin_and_run(synthetic, dataclasses.replace(TINY, epochs=6))
+    following = iter(figures)
+    kept, _ = begin_and_run(synthetic, dataclasses.replace(TINY, epochs=6, keep_best=True))
+    network, epoch = kept.made()
+    assert (network.weights_hash(), epoch) == (best.network.weights_hash(), 2)
+    assert kept.network.weights_hash() == last.network.weights_hash() != network.weights_hash()
+    assert last.made() == (last.network, 5)
+
+
 def test_without_patience_nothing_stops_early(synthetic: Dataset) -> None:
     config = dataclasses.replace(TINY, epochs=6, learning_rate=1e-12)
     state, reports = begin_and_run(synthetic, config)
@@ -301,9 +341,11 @@ def test_what_does_not_fit_is_refused_at_once(
     assert caught.value.field == field
 
 
-def test_patience_needs_a_validation_split(synthetic: Dataset) -> None:
-    config = dataclasses.replace(TINY, patience=2)
-    with pytest.raises(InvalidValue, match=r"^patience: 2 .*no validation split"):
+@pytest.mark.parametrize("asked", [{"patience": 1}, {"until_accuracy": 0.5}, {"keep_best": True}])
+def test_what_reads_the_validation_split_needs_one(synthetic: Dataset, asked: dict[str, Any]) -> None:
+    config = dataclasses.replace(TINY, **asked)
+    [(name, value)] = asked.items()
+    with pytest.raises(InvalidValue, match=rf"^{name}: {value} .*no validation split"):
         train(TrainingState.begin(config, 6), Dataset(synthetic.train, test=synthetic.test), config)
 
 

@@ -4,12 +4,19 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 import mnist_core.configuration
 from mnist_core import CLASSIC, RECIPES, InvalidValue, TrainingConfig
 from mnist_proto.names import parse_model
 from mnist_proto.v1 import training_pb2 as pb
-from mnist_server.configuration import MAX_BATCH_NEURONS, check_config, resolve, training_config
+from mnist_server.configuration import (
+    MAX_BATCH_NEURONS,
+    budget_seconds,
+    check_config,
+    resolve,
+    training_config,
+)
 from mnist_server.environment import environment
 from mnist_server.limits import Limits
 
@@ -64,6 +71,7 @@ def test_nothing_asked_for_is_the_classic_run() -> None:
             seed=5,
             dtype=pb.DTYPE_FLOAT32,
             dataset="datasets/" + "ab" * 32,
+            keep_best=False,
         ),
         layer_sizes=[784, 30, 10],
         dataset="datasets/" + "ab" * 32,
@@ -77,6 +85,9 @@ def test_nothing_asked_for_is_the_classic_run() -> None:
     # Absent is not zero: these two stay absent.
     assert not found.config.HasField("patience")
     assert not found.config.HasField("validation_images")
+    assert not found.config.HasField("until_accuracy")
+    assert not found.config.HasField("time_budget")
+    assert budget_seconds(found.config) == math.inf
 
 
 EVERYTHING = pb.TrainingConfig(
@@ -95,6 +106,9 @@ EVERYTHING = pb.TrainingConfig(
     weight_decay=1e-4,
     momentum=0.9,
     patience=3,
+    time_budget=Duration(seconds=90, nanos=500_000_000),
+    until_accuracy=0.99,
+    keep_best=True,
     validation_images=10_000,
     seed=2**64 - 1,
     dtype=pb.DTYPE_FLOAT64,
@@ -119,9 +133,12 @@ def test_what_is_asked_for_is_what_is_resolved() -> None:
         weight_decay=1e-4,
         momentum=0.9,
         patience=3,
+        until_accuracy=0.99,
+        keep_best=True,
         seed=2**64 - 1,
         dtype="float64",
     )
+    assert budget_seconds(found.config) == 90.5
 
 
 @pytest.mark.parametrize("config", [pb.TrainingConfig(), EVERYTHING])
@@ -199,6 +216,9 @@ def test_a_number_that_is_no_word_is_refused(name: str) -> None:
         ("batch_size", 0),
         ("batch_size", -(2**31)),
         ("batch_size", 2**31 - 1),
+        ("until_accuracy", 0.0),
+        ("until_accuracy", 1.001),
+        ("until_accuracy", math.nan),
         ("learning_rate", 0.0),
         ("learning_rate", -3.0),
         ("learning_rate", math.nan),
@@ -227,6 +247,13 @@ def test_a_value_out_of_its_range_is_refused_before_any_image(field: str, value:
     assert raised.value.value == value or value != value
     assert str(raised.value).startswith(f"config.{field}: ")
     assert "is not valid: expected " in str(raised.value)
+
+
+@pytest.mark.parametrize("budget", [Duration(), Duration(seconds=-1), Duration(nanos=-1)])
+def test_a_time_budget_is_more_than_nothing(budget: Duration) -> None:
+    with pytest.raises(InvalidValue, match=r"^config\.time_budget: .* expected more than 0 s$"):
+        check_config(pb.TrainingConfig(time_budget=budget))
+    check_config(pb.TrainingConfig(time_budget=Duration(nanos=1)))
 
 
 @pytest.mark.parametrize("sizes", [[0], [-1], [30, 0], [2**31 - 1], [1] * 33, [1] * 100_000])
@@ -258,6 +285,16 @@ def test_a_request_id_may_have_128_characters() -> None:
             pb.TrainingConfig(patience=2),
             {"train": 100},
             "config.patience: 2 is not valid: expected absent, since there is no validation split",
+        ),
+        (
+            pb.TrainingConfig(until_accuracy=0.5),
+            {},
+            "config.until_accuracy: 0.5 is not valid: expected absent, since there is no validation split",
+        ),
+        (
+            pb.TrainingConfig(keep_best=True),
+            {},
+            "config.keep_best: True is not valid: expected absent, since there is no validation split",
         ),
     ],
 )

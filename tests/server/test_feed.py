@@ -213,6 +213,20 @@ def test_watchers_of_several_jobs_hear_of_their_own_alone(
         assert watcher.next() is None
 
 
+def test_a_job_that_is_deleted_under_a_slow_watcher_is_not_found(
+    feed: Feed, jobs: Jobs, make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "_PAGE", 2)
+    name = make_job()
+    for event in (STARTED, epoch(0), epoch(1), FAILED):
+        jobs.append(name, event)
+    slow = feed.watch(name, 0, still_reading)
+    assert [next(slow).sequence for _ in range(2)] == [1, 2]
+    jobs.delete(name)
+    with pytest.raises(NotFound):
+        next(slow)
+
+
 def test_progress_is_a_notice_with_the_sequence_of_the_last_event(
     feed: Feed,
     trainer: Jobs,

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -223,6 +224,56 @@ def test_jobs_are_listed_newest_first_in_pages(jobs: Jobs, make_job: Callable[..
     assert sizes == [2, 2, 1]
     page, before = jobs.page(6, None)
     assert (len(page), before) == (6, None)
+
+
+def test_pages_may_hold_some_states_or_one_model_alone(jobs: Jobs, make_job: Callable[..., str]) -> None:
+    names = [make_job(model=f"models/{'ab'[number % 2]}") for number in range(8)]
+    for name in names[:4]:
+        jobs.append(name, STARTED)
+    for name in names[:2]:
+        jobs.append(name, PAUSED)
+
+    def listed(**filters: Any) -> list[str]:
+        found, before = [], None
+        while True:
+            page, before = jobs.page(2, before, **filters)
+            found += [job.name for job in page]
+            assert len(page) == 2 or before is None
+            if before is None:
+                return found[::-1]
+
+    assert listed() == names
+    assert listed(states={pb.JOB_STATE_QUEUED}) == names[4:]
+    assert listed(states={pb.JOB_STATE_QUEUED, pb.JOB_STATE_PAUSED}) == names[:2] + names[4:]
+    assert listed(model="models/a") == names[::2]
+    assert listed(model="models/a", states={pb.JOB_STATE_RUNNING}) == [names[2]]
+    assert listed(model="models/c") == []
+    assert listed(states={pb.JOB_STATE_FAILED}) == []
+
+
+@pytest.mark.parametrize("last", [SUCCEEDED, FAILED, CANCELLED])
+def test_a_job_that_has_ended_can_be_forgotten(
+    jobs: Jobs, make_job: Callable[..., str], last: pb.TrainingEvent
+) -> None:
+    name, other = make_job(request_id="mine"), make_job()
+    jobs.append(name, last)
+    jobs.delete(name)
+    for call in (lambda: jobs.get(name), lambda: jobs.delete(name)):
+        with pytest.raises(NotFound):
+            call()
+    assert jobs.events(name, 0, 10) == []
+    assert len(jobs.events(other, 0, 10)) == 1
+    assert make_job(request_id="mine") not in (name, other)  # the id is free again
+
+
+def test_a_job_that_has_not_ended_cannot_be_forgotten(jobs: Jobs, make_job: Callable[..., str]) -> None:
+    name = make_job()
+    for event in (None, STARTED, PAUSED):
+        if event is not None:
+            jobs.append(name, event)
+        with pytest.raises(WrongState, match=f"{name} is .*: expected a job that has ended"):
+            jobs.delete(name)
+    assert len(jobs.events(name, 0, 10)) == 3
 
 
 def test_a_queued_job_is_cancelled_at_once(jobs: Jobs, make_job: Callable[..., str]) -> None:

@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from mnist_client.datasets import Dataset
-from mnist_core import load_checkpoint, load_model, save_checkpoint
+from mnist_core import EpochReport, Progress, load_checkpoint, load_model, save_checkpoint, train
 from mnist_proto.v1 import model_pb2
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server import trainer as trainer_module
@@ -34,6 +36,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "momentum": {"momentum": 0.9, "learning_rate": 0.5, "weight_decay": 0.01},
     "float64": {"dtype": pb.DTYPE_FLOAT64, "hidden_layers": pb.HiddenLayers(sizes=[20, 10])},
     "early stopping": {"validation_images": 50, "patience": 2, "learning_rate": 0.001},
+    "keep best": {"validation_images": 50, "keep_best": True, "until_accuracy": 1.0, "learning_rate": 5.0},
 }
 
 
@@ -152,7 +155,118 @@ def test_a_job_stopped_after_any_epoch_goes_on_to_the_same_bits(
         [continued] = [event for event in history(jobs, name) if event.HasField("continued")]
         assert continued.continued.epoch == stop_after + 1
         network, _, _ = load_model(directory.models / f"{name[5:]}.safetensors")
-        assert network.weights_hash() == expected[-1][-1]
+        kept = ended.epoch if "keep_best" in fields else -1
+        assert network.weights_hash() == expected[kept][-1]
+        assert ended.epoch == expected[kept][0]
+
+
+def version_of(database: Database, name: str) -> model_pb2.ModelVersion:
+    """The version that a job has made."""
+    with database.read() as connection:
+        [(body,)] = connection.execute(
+            "SELECT body FROM versions WHERE file = ?", (f"{name[5:]}.safetensors",)
+        ).fetchall()
+    return model_pb2.ModelVersion.FromString(body)
+
+
+def test_keep_best_makes_a_version_of_the_best_epoch_that_says_so(
+    database: Database, jobs: Jobs, submit: Submit, run: Run
+) -> None:
+    # So large a step goes up and down; with this seed the best epoch is not the last.
+    fields = {"validation_images": 50, "learning_rate": 20.0, "seed": 4, "epochs": 10}
+    last, best = submit(**fields), submit(**fields, keep_best=True)
+    for name in (last, best):
+        run(name)
+    found = [event.epoch_finished for event in history(jobs, best) if event.HasField("epoch_finished")]
+    assert epochs(jobs, last) == epochs(jobs, best)
+    most = max(epoch.validation_correct for epoch in found)
+    expected = next(epoch for epoch in found if epoch.validation_correct == most)
+    assert expected.epoch < 9
+    assert history(jobs, best)[-1].succeeded.epoch == expected.epoch
+    version = version_of(database, best)
+    assert version.last_epoch == expected
+    assert version.weights_hash == expected.weights_hash
+    assert history(jobs, last)[-1].succeeded.epoch == 9
+    assert version_of(database, last).weights_hash == found[-1].weights_hash
+
+
+def test_a_target_ends_a_job_after_the_epoch_that_reaches_it(jobs: Jobs, submit: Submit, run: Run) -> None:
+    name = submit(validation_images=50, until_accuracy=0.5, epochs=100)
+    run(name)
+    *before, last = [
+        event.epoch_finished for event in history(jobs, name) if event.HasField("epoch_finished")
+    ]
+    assert last.validation_correct >= 25 > max([0, *(epoch.validation_correct for epoch in before)])
+    ended = history(jobs, name)[-1].succeeded
+    assert (ended.stop_reason, ended.epoch) == (pb.STOP_REASON_TARGET_ACCURACY, last.epoch)
+
+
+class TestTimeBudget:
+    """Judged by the seconds that the history has, so that the last epoch is the same whatever happens."""
+
+    SECONDS = 3.0  # an epoch, as the reports of these tests say
+
+    @pytest.fixture(autouse=True)
+    def epochs_of_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def train_slowly(*arguments: Any) -> Iterator[Progress | EpochReport]:
+            for report in train(*arguments):
+                yield replace(report, seconds=self.SECONDS) if isinstance(report, EpochReport) else report
+
+        monkeypatch.setattr(trainer_module, "train", train_slowly)
+
+    @pytest.mark.parametrize(
+        ("budget", "count"), [(0.001, 1), (3.0, 1), (3.001, 2), (8.9, 3), (1000.0, EPOCHS)]
+    )
+    def test_ends_after_the_epoch_with_which_it_is_used_up(
+        self, database: Database, jobs: Jobs, submit: Submit, run: Run, budget: float, count: int
+    ) -> None:
+        undisturbed, name = (
+            submit(),
+            submit(time_budget=Duration(nanos=round(budget * 1e9) % 10**9, seconds=int(budget))),
+        )
+        run(undisturbed)
+        assert run(name)
+        assert epochs(jobs, name) == epochs(jobs, undisturbed)[:count]
+        ended = history(jobs, name)[-1].succeeded
+        reason = pb.STOP_REASON_EPOCHS if count == EPOCHS else pb.STOP_REASON_TIME_BUDGET
+        assert (ended.stop_reason, ended.epoch) == (reason, count - 1)
+        assert version_of(database, name).weights_hash == epochs(jobs, name)[-1][-1]
+
+    @pytest.mark.parametrize("stop_after", [0, 1, 2])
+    def test_goes_on_with_what_is_left_of_it(
+        self,
+        directory: DataDirectory,
+        jobs: Jobs,
+        submit: Submit,
+        run: Run,
+        monkeypatch: pytest.MonkeyPatch,
+        stop_after: int,
+    ) -> None:
+        name = submit(time_budget=Duration(seconds=10))
+        assert not run(name, stop_after=stop_after)
+        if stop_after == 1:  # what is computed again counts as the history has it, however long it takes now
+            for path in checkpoints(directory, name):
+                path.unlink()
+            monkeypatch.setattr(TestTimeBudget, "SECONDS", 100.0)
+        assert run(name)
+        assert len(epochs(jobs, name)) == (3 if stop_after == 1 else 4)
+
+    def test_a_job_that_died_when_it_was_used_up_does_no_more(
+        self, jobs: Jobs, submit: Submit, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = submit(time_budget=Duration(seconds=8))
+
+        def die(*_: Any, **__: Any) -> str:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(trainer_module, "add_version", die)
+                with pytest.raises(sqlite3.OperationalError):
+                    run(name)
+            jobs.interrupted(name, crashed=True)
+        assert run(name)
+        assert len(epochs(jobs, name)) == 3
 
 
 def test_a_job_may_be_stopped_again_and_again(

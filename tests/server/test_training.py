@@ -96,6 +96,10 @@ def resume(stub: TrainingServiceStub, job: str, *, allow_inexact: bool = False) 
     return stub.ResumeTraining(request, timeout=DEADLINE).job
 
 
+def delete(stub: TrainingServiceStub, job: str) -> object:
+    return stub.DeleteTrainingJob(pb.DeleteTrainingJobRequest(job=job), timeout=DEADLINE)
+
+
 def until(call: Any, kind: str) -> pb.TrainingEvent:
     """Reads a stream up to the first event of a kind."""
     found: pb.TrainingEvent = next(m.event for m in call if m.event.WhichOneof("event") == kind)
@@ -226,6 +230,7 @@ class TestTheMainJob:
             weight_decay=0.001,
             momentum=0.5,
             patience=2,
+            keep_best=True,
             validation_images=60,
             seed=2**64 - 1,
             dtype=pb.DTYPE_FLOAT64,
@@ -244,6 +249,7 @@ class TestTheMainJob:
             weight_decay=0.001,
             momentum=0.5,
             patience=2,
+            keep_best=True,
             seed=2**64 - 1,
             dtype="float64",
         )
@@ -809,7 +815,54 @@ class TestPausing:
         assert list(until(watch(stub, name), "resumed").resumed.differences) == [difference]
 
 
+class TestDeleting:
+    def test_a_job_that_has_ended_is_forgotten_and_its_model_stays(
+        self, stub: TrainingServiceStub, channel: grpc.Channel, make_messages: Messages, refused: Refused
+    ) -> None:
+        messages = make_messages(epochs=1, model="models/kept", request_id="mine")
+        name = events(stub.Train(iter(messages), timeout=TIMEOUT))[0].job
+        delete(stub, name)
+        for call in (get, delete, lambda stub, job: list(watch(stub, job))):
+            refused(lambda call=call: call(stub, name), grpc.StatusCode.NOT_FOUND, f"'{name}'")
+        assert jobs(stub) == []
+        request = model_pb2.GetModelRequest(model="models/kept")
+        [version] = ModelServiceStub(channel).GetModel(request, timeout=DEADLINE).model.versions
+        assert version.job == name
+        again = events(stub.Train(iter(messages), timeout=TIMEOUT))
+        assert again[0].job != name
+        assert again[-1].succeeded.model_version == "models/kept/versions/2"
+
+    def test_one_that_has_not_ended_is_not(
+        self, stub: TrainingServiceStub, no_trainer: None, refused: Refused
+    ) -> None:
+        name = accept(stub, [config(), batch()])
+        refused(lambda: delete(stub, name), grpc.StatusCode.FAILED_PRECONDITION, name, "QUEUED", "has ended")
+        refused(lambda: delete(stub, "jobs/"), INVALID, field="job")
+        assert get(stub, name).state == pb.JOB_STATE_QUEUED
+
+
 class TestListing:
+    def test_some_states_or_one_model_alone(
+        self, stub: TrainingServiceStub, make_job: Callable[..., str], no_trainer: None
+    ) -> None:
+        names = [make_job(model=f"models/{model}") for model in "abab"]
+        cancel(stub, names[0])
+
+        def listed(**fields: Any) -> list[str]:
+            found, token = [], ""
+            while True:
+                request = pb.ListTrainingJobsRequest(page_size=1, page_token=token, **fields)
+                page = stub.ListTrainingJobs(request, timeout=DEADLINE)
+                found += [job.name for job in page.jobs]
+                token = page.next_page_token
+                if not token:
+                    return found[::-1]
+
+        assert listed(states=[pb.JOB_STATE_QUEUED]) == names[1:]
+        assert listed(states=[pb.JOB_STATE_CANCELLED, pb.JOB_STATE_RUNNING]) == names[:1]
+        assert listed(model="models/b") == names[1::2]
+        assert listed(model="models/a", states=[pb.JOB_STATE_QUEUED]) == [names[2]]
+
     def test_pages_go_from_the_newest_to_the_oldest(
         self, stub: TrainingServiceStub, make_job: Callable[..., str], no_trainer: None
     ) -> None:
@@ -832,6 +885,10 @@ class TestListing:
             ({"page_token": "-1"}, "page_token"),
             ({"page_token": "9" * 30}, "page_token"),
             ({"page_token": "²"}, "page_token"),
+            ({"states": [pb.JOB_STATE_QUEUED, 99]}, "states"),
+            ({"states": [0]}, "states"),
+            ({"model": "mnist"}, "model"),
+            ({"model": "models/mnist/versions/1"}, "model"),
         ],
     )
     def test_bad_pages_are_refused(

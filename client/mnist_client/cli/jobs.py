@@ -1,5 +1,7 @@
 """`jobs`: the training jobs that a server has, each from its first event to its end."""
 
+from itertools import islice
+
 import click
 
 from mnist_client.cli.output import (
@@ -12,11 +14,12 @@ from mnist_client.cli.output import (
     write_records,
     write_table,
 )
-from mnist_client.cli.parameters import JOB, Settings, pass_settings, shared_options
+from mnist_client.cli.parameters import JOB, MODEL, Settings, pass_settings, shared_options
 from mnist_client.cli.watching import follow
 from mnist_client.progress import describe
 from mnist_client.results import Job
 
+STATES = ("QUEUED", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED")
 _FIELDS = (
     "name",
     "state",
@@ -35,7 +38,7 @@ _FIELDS = (
 @click.group()
 @shared_options()
 def jobs() -> None:
-    """List, show, watch, pause, resume and cancel training jobs.
+    """List, show, watch, pause, resume, cancel and delete training jobs.
 
     \b
     Example:
@@ -44,25 +47,36 @@ def jobs() -> None:
 
 
 @jobs.command("list")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES, case_sensitive=False),
+    help="Only jobs in this state, or in one of these where it is given several times.",
+)
+@click.option("--model", type=MODEL, metavar="MODEL", help="Only jobs that make versions of this model.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N of them. [default: all]")
 @shared_options()
 @pass_settings
-def list_jobs(settings: Settings) -> None:
+def list_jobs(settings: Settings, states: tuple[str, ...], model: str | None, limit: int | None) -> None:
     """List the jobs, newest first.
 
     \b
     Example:
       mnist-client jobs list
-      mnist-client jobs list -o jsonl
+      mnist-client jobs list --state RUNNING --state QUEUED --model mnist
+      mnist-client jobs list --limit 20 -o jsonl
     """
     with settings.connect() as client:
+        found = islice(client.jobs(states=states, model=model), limit)
         if settings.output == TABLE:
             rows = (
                 (job.name, job.state, job.model, _epochs(job), _accuracy(job), local_time(job.create_time))
-                for job in client.jobs()
+                for job in found
             )
             write_table(("JOB", "STATE", "MODEL", "EPOCHS", "ACCURACY", "ACCEPTED"), rows)
         else:
-            write_records((as_record(job) for job in client.jobs()), settings.output, _FIELDS)
+            write_records((as_record(job) for job in found), settings.output, _FIELDS)
 
 
 @jobs.command()
@@ -171,6 +185,25 @@ def resume(settings: Settings, job: str, *, allow_inexact: bool) -> None:
         write_record(as_record(status), settings.output)
     else:
         click.echo(f"{status.name} is in the queue")
+
+
+@jobs.command()
+@click.argument("job", type=JOB)
+@shared_options()
+@pass_settings
+def delete(settings: Settings, job: str) -> None:
+    """Forget a job that has ended, with its history; the version it made stays.
+
+    \b
+    Example:
+      mnist-client jobs delete job-k2bbmgj2
+    """
+    with settings.connect() as client:
+        client.job(job).delete()
+    if settings.output != TABLE:
+        write_record({"name": job, "deleted": True}, settings.output)
+    else:
+        click.echo(f"{job} is deleted")
 
 
 def _write(job: Job, output: str) -> None:

@@ -72,6 +72,24 @@ from mnist_client.results import Accepted
     "--patience", type=int, metavar="N", help="Stop after N epochs without a better validation accuracy."
 )
 @click.option(
+    "--until-accuracy",
+    type=float,
+    metavar="A",
+    help="Stop after an epoch with this validation accuracy, 0 to 1.",
+)
+@click.option(
+    "--max-minutes",
+    type=float,
+    metavar="M",
+    help="Stop after the epoch with which it has learnt and tested for M minutes.",
+)
+@click.option(
+    "--keep-best",
+    is_flag=True,
+    default=None,
+    help="Keep the weights of the epoch with the best validation accuracy, not those of the last.",
+)
+@click.option(
     "--seed",
     type=int,
     help="Fixes the initial weights and the order of the images. [default: drawn by the server]",
@@ -89,6 +107,7 @@ def train(
     data: str,
     detach: bool,
     output_layer: str | None,
+    max_minutes: float | None,
     **options: Any,
 ) -> None:
     """Train a network and watch it learn.
@@ -112,7 +131,8 @@ def train(
     """
     with settings.connect() as client:
         try:
-            job = _start(client, data, output=output_layer, **options)
+            budget = None if max_minutes is None else 60 * max_minutes
+            job = _start(client, data, output=output_layer, time_budget=budget, **options)
         except KeyboardInterrupt:
             click.echo(
                 "\nInterrupted before the server had accepted the job: nothing is left behind.", err=True

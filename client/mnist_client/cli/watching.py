@@ -56,6 +56,11 @@ EPOCH_FIELDS = (
     "validation_correct",
     "validation_total",
 )
+_STOPPED = {
+    "early_stopping": " (stopped early: no improvement)",
+    "time_budget": " (stopped early: the time budget is used up)",
+    "target_accuracy": " (stopped early: it is as accurate as it was to be)",
+}
 _DRAINING = "The server is stopping; waiting for it to come back"
 View = Callable[[Event | Notice], None]
 
@@ -94,7 +99,7 @@ def follow(job: TrainingJob, settings: Settings, after_sequence: int = 0) -> Exi
         if settings.output == JSON:
             epochs = [event_record(epoch) for epoch in progress.epochs]
             write_record({**as_record(job.status()), "epochs": epochs}, JSON)
-        return _conclude(job, progress.end)
+        return _conclude(job, progress)
     except KeyboardInterrupt:
         click.echo(f"\n{job.name} goes on without you.\n{come_back(job.name, settings)}", err=True)
         return ExitCode.INTERRUPTED
@@ -105,8 +110,9 @@ def follow(job: TrainingJob, settings: Settings, after_sequence: int = 0) -> Exi
         raise
 
 
-def _conclude(job: TrainingJob, end: Succeeded | Failed | Cancelled | None) -> ExitCode:
+def _conclude(job: TrainingJob, progress: TrainingProgress) -> ExitCode:
     """Says how a job ended."""
+    end = progress.end
     if end is None:  # it had ended before the sequence that the watch began after
         status = job.status()
         ended, version, reason = status.state, status.model_version, status.reason
@@ -120,8 +126,10 @@ def _conclude(job: TrainingJob, end: Succeeded | Failed | Cancelled | None) -> E
     if ended == "CANCELLED":
         click.echo(f"{job.name} was cancelled; it made no model.", err=True)
         return ExitCode.CONDITION
-    early = isinstance(end, Succeeded) and end.stop_reason == "early_stopping"
-    click.echo(f"Made {version}{' (stopped early: no improvement)' if early else ''}", err=True)
+    why = _STOPPED.get(end.stop_reason, "") if isinstance(end, Succeeded) else ""
+    click.echo(f"Made {version}{why}", err=True)
+    if isinstance(end, Succeeded) and progress.epochs and end.epoch != progress.epochs[-1].epoch:
+        click.echo(f"It is of epoch {end.epoch}, the best on the validation images", err=True)
     return ExitCode.DONE
 
 

@@ -166,7 +166,9 @@ class ModelVersion(google.protobuf.message.Message):
 
     @property
     def last_epoch(self) -> mnist_proto.v1.training_pb2.EpochFinished:
-        """How it did after its last epoch. Absent: it was imported."""
+        """How it did after the epoch whose weights it holds: the last, or with keep_best the best. Absent: it was
+        imported.
+        """
 
     @property
     def network(self) -> Global___Network:

@@ -6,6 +6,7 @@ Training: start a job, follow it from anywhere, pause it, end it."""
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -209,6 +210,10 @@ class _StopReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """All epochs are done."""
     STOP_REASON_EARLY_STOPPING: _StopReason.ValueType  # 2
     """No better accuracy on the validation split in `patience` epochs."""
+    STOP_REASON_TIME_BUDGET: _StopReason.ValueType  # 3
+    """The time budget is used up."""
+    STOP_REASON_TARGET_ACCURACY: _StopReason.ValueType  # 4
+    """The accuracy on the validation split is that of `until_accuracy`, or better."""
 
 class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
     """Why a job stopped learning and succeeded."""
@@ -219,6 +224,10 @@ STOP_REASON_EPOCHS: StopReason.ValueType  # 1
 """All epochs are done."""
 STOP_REASON_EARLY_STOPPING: StopReason.ValueType  # 2
 """No better accuracy on the validation split in `patience` epochs."""
+STOP_REASON_TIME_BUDGET: StopReason.ValueType  # 3
+"""The time budget is used up."""
+STOP_REASON_TARGET_ACCURACY: StopReason.ValueType  # 4
+"""The accuracy on the validation split is that of `until_accuracy`, or better."""
 Global___StopReason: typing_extensions.TypeAlias = StopReason
 
 @typing.final
@@ -267,6 +276,9 @@ class TrainingConfig(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
     DATASET_FIELD_NUMBER: builtins.int
+    TIME_BUDGET_FIELD_NUMBER: builtins.int
+    UNTIL_ACCURACY_FIELD_NUMBER: builtins.int
+    KEEP_BEST_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model to make a version of, models/{m}. Empty: the model is named after the job."""
@@ -313,6 +325,14 @@ class TrainingConfig(google.protobuf.message.Message):
     """What to learn from, datasets/{sha256}, of what DatasetService has; then no batches are sent. Empty: the
     batches are the data set. In a resolved configuration it is always named.
     """
+    until_accuracy: builtins.float
+    """Stop after the first epoch with such an accuracy on the validation split, more than 0, at most 1. Absent: all
+    epochs are done.
+    """
+    keep_best: builtins.bool
+    """The version made holds the weights of the epoch with the best accuracy on the validation split, the first of
+    them on a tie, not those of the last epoch. Default false.
+    """
     recipe: builtins.str
     """What absent hyperparameters are taken from: classic, quick, mlp, mlp-augmented or best. What is present
     goes before it. Empty: classic.
@@ -320,6 +340,13 @@ class TrainingConfig(google.protobuf.message.Message):
     @property
     def hidden_layers(self) -> Global___HiddenLayers:
         """Absent: one hidden layer of 30 neurons."""
+
+    @property
+    def time_budget(self) -> google.protobuf.duration_pb2.Duration:
+        """Stop after the epoch with which the job has learnt and tested for so long, more than 0: the sum of the
+        `seconds` of its epochs. Waiting, being paused and what is computed again after a crash do not count. Which
+        epoch is the last then depends on the machine; the weights after each epoch do not. Absent: all epochs.
+        """
 
     def __init__(
         self,
@@ -342,14 +369,19 @@ class TrainingConfig(google.protobuf.message.Message):
         seed: builtins.int | None = ...,
         dtype: Global___Dtype.ValueType = ...,
         dataset: builtins.str = ...,
+        time_budget: google.protobuf.duration_pb2.Duration | None = ...,
+        until_accuracy: builtins.float | None = ...,
+        keep_best: builtins.bool | None = ...,
         recipe: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "seed", b"seed", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "keep_best", b"keep_best", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "keep_best", b"keep_best", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_keep_best", b"_keep_best"]) -> typing.Literal["keep_best"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
     @typing.overload
@@ -358,6 +390,8 @@ class TrainingConfig(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_patience", b"_patience"]) -> typing.Literal["patience"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_until_accuracy", b"_until_accuracy"]) -> typing.Literal["until_accuracy"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_images", b"_validation_images"]) -> typing.Literal["validation_images"] | None: ...
     @typing.overload
@@ -686,17 +720,21 @@ class Succeeded(google.protobuf.message.Message):
 
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     STOP_REASON_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """models/{m}/versions/{n}"""
     stop_reason: Global___StopReason.ValueType
     """Why it stopped."""
+    epoch: builtins.int
+    """The epoch whose weights the version holds, from 0: the last, or with keep_best the best."""
     def __init__(
         self,
         *,
         model_version: builtins.str = ...,
         stop_reason: Global___StopReason.ValueType = ...,
+        epoch: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_version", b"model_version", "stop_reason", b"stop_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "model_version", b"model_version", "stop_reason", b"stop_reason"]) -> None: ...
 
 Global___Succeeded: typing_extensions.TypeAlias = Succeeded
 
@@ -1086,17 +1124,27 @@ class ListTrainingJobsRequest(google.protobuf.message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """Jobs at most, 1 to 1,000. 0: 100."""
     page_token: builtins.str
-    """next_page_token of the page before. Empty: the first page."""
+    """next_page_token of the page before, which was asked for with the same filters. Empty: the first page."""
+    model: builtins.str
+    """Only jobs that make versions of this model, models/{m}. Empty: of any."""
+    @property
+    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
+        """Only jobs in one of these states. Empty: in any."""
+
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        states: collections.abc.Iterable[Global___JobState.ValueType] | None = ...,
+        model: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]) -> None: ...
 
 Global___ListTrainingJobsRequest: typing_extensions.TypeAlias = ListTrainingJobsRequest
 
@@ -1246,3 +1294,33 @@ class ResumeTrainingResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
 
 Global___ResumeTrainingResponse: typing_extensions.TypeAlias = ResumeTrainingResponse
+
+@typing.final
+class DeleteTrainingJobRequest(google.protobuf.message.Message):
+    """Which job to forget."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: builtins.int
+    job: builtins.str
+    """jobs/{j}"""
+    def __init__(
+        self,
+        *,
+        job: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
+
+Global___DeleteTrainingJobRequest: typing_extensions.TypeAlias = DeleteTrainingJobRequest
+
+@typing.final
+class DeleteTrainingJobResponse(google.protobuf.message.Message):
+    """It is forgotten."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DeleteTrainingJobResponse: typing_extensions.TypeAlias = DeleteTrainingJobResponse

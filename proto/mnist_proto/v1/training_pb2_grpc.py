@@ -71,6 +71,11 @@ class TrainingServiceStub(object):
                 request_serializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingRequest.SerializeToString,
                 response_deserializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingResponse.FromString,
                 _registered_method=True)
+        self.DeleteTrainingJob = channel.unary_unary(
+                '/mnist.v1.TrainingService/DeleteTrainingJob',
+                request_serializer=mnist__proto_dot_v1_dot_training__pb2.DeleteTrainingJobRequest.SerializeToString,
+                response_deserializer=mnist__proto_dot_v1_dot_training__pb2.DeleteTrainingJobResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingServiceServicer(object):
@@ -104,7 +109,7 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTrainingJobs(self, request, context):
-        """Lists jobs, newest first.
+        """Lists jobs, newest first, all of them or those of some states or of one model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +139,14 @@ class TrainingServiceServicer(object):
         last epoch it finished, to the same bits as if it had not been paused: of an epoch that was interrupted
         nothing is kept. FAILED_PRECONDITION if it is not paused, or if it cannot come to the same bits here; the
         message names what differs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTrainingJob(self, request, context):
+        """Forgets a job that has ended, with its history; the version it made stays. Its data set is no longer needed by
+        it, and its request_id may be used for another. FAILED_PRECONDITION if it has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,6 +189,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.ResumeTraining,
                     request_deserializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingRequest.FromString,
                     response_serializer=mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingResponse.SerializeToString,
+            ),
+            'DeleteTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTrainingJob,
+                    request_deserializer=mnist__proto_dot_v1_dot_training__pb2.DeleteTrainingJobRequest.FromString,
+                    response_serializer=mnist__proto_dot_v1_dot_training__pb2.DeleteTrainingJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -369,6 +387,33 @@ class TrainingService(object):
             '/mnist.v1.TrainingService/ResumeTraining',
             mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingRequest.SerializeToString,
             mnist__proto_dot_v1_dot_training__pb2.ResumeTrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mnist.v1.TrainingService/DeleteTrainingJob',
+            mnist__proto_dot_v1_dot_training__pb2.DeleteTrainingJobRequest.SerializeToString,
+            mnist__proto_dot_v1_dot_training__pb2.DeleteTrainingJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

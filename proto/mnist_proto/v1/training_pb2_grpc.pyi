@@ -137,7 +137,23 @@ _TrainingServiceResumeTrainingType = typing_extensions.TypeVar(
     ],
 )
 
-class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingServiceWatchTrainingType, _TrainingServiceGetTrainingJobType, _TrainingServiceListTrainingJobsType, _TrainingServiceCancelTrainingType, _TrainingServicePauseTrainingType, _TrainingServiceResumeTrainingType]):
+_TrainingServiceDeleteTrainingJobType = typing_extensions.TypeVar(
+    '_TrainingServiceDeleteTrainingJobType',
+    grpc.UnaryUnaryMultiCallable[
+        mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+        mnist_proto.v1.training_pb2.DeleteTrainingJobResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+        mnist_proto.v1.training_pb2.DeleteTrainingJobResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+        mnist_proto.v1.training_pb2.DeleteTrainingJobResponse,
+    ],
+)
+
+class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingServiceWatchTrainingType, _TrainingServiceGetTrainingJobType, _TrainingServiceListTrainingJobsType, _TrainingServiceCancelTrainingType, _TrainingServicePauseTrainingType, _TrainingServiceResumeTrainingType, _TrainingServiceDeleteTrainingJobType]):
     """Trains networks, at most Limits.max_running_jobs at a time; the others wait for their turn. A job outlives
     the stream that started it.
     """
@@ -172,6 +188,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingSer
             mnist_proto.v1.training_pb2.ResumeTrainingRequest,
             mnist_proto.v1.training_pb2.ResumeTrainingResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+            mnist_proto.v1.training_pb2.DeleteTrainingJobResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -204,6 +224,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingSer
             mnist_proto.v1.training_pb2.ResumeTrainingRequest,
             mnist_proto.v1.training_pb2.ResumeTrainingResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+            mnist_proto.v1.training_pb2.DeleteTrainingJobResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Train: _TrainingServiceTrainType
@@ -222,7 +246,7 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingSer
     """Returns one job as it is now."""
 
     ListTrainingJobs: _TrainingServiceListTrainingJobsType
-    """Lists jobs, newest first."""
+    """Lists jobs, newest first, all of them or those of some states or of one model."""
 
     CancelTraining: _TrainingServiceCancelTrainingType
     """Asks a job to end. A queued or paused job is cancelled at once, a running one within 200 ms, or one
@@ -242,6 +266,11 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceTrainType, _TrainingSer
     last epoch it finished, to the same bits as if it had not been paused: of an epoch that was interrupted
     nothing is kept. FAILED_PRECONDITION if it is not paused, or if it cannot come to the same bits here; the
     message names what differs.
+    """
+
+    DeleteTrainingJob: _TrainingServiceDeleteTrainingJobType
+    """Forgets a job that has ended, with its history; the version it made stays. Its data set is no longer needed by
+    it, and its request_id may be used for another. FAILED_PRECONDITION if it has not ended.
     """
 
 TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
@@ -272,6 +301,10 @@ TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         mnist_proto.v1.training_pb2.ResumeTrainingRequest,
         mnist_proto.v1.training_pb2.ResumeTrainingResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+        mnist_proto.v1.training_pb2.DeleteTrainingJobResponse,
     ],
 ]
 
@@ -316,7 +349,7 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         request: mnist_proto.v1.training_pb2.ListTrainingJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[mnist_proto.v1.training_pb2.ListTrainingJobsResponse, collections.abc.Awaitable[mnist_proto.v1.training_pb2.ListTrainingJobsResponse]]:
-        """Lists jobs, newest first."""
+        """Lists jobs, newest first, all of them or those of some states or of one model."""
 
     @abc.abstractmethod
     def CancelTraining(
@@ -351,6 +384,16 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         last epoch it finished, to the same bits as if it had not been paused: of an epoch that was interrupted
         nothing is kept. FAILED_PRECONDITION if it is not paused, or if it cannot come to the same bits here; the
         message names what differs.
+        """
+
+    @abc.abstractmethod
+    def DeleteTrainingJob(
+        self,
+        request: mnist_proto.v1.training_pb2.DeleteTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mnist_proto.v1.training_pb2.DeleteTrainingJobResponse, collections.abc.Awaitable[mnist_proto.v1.training_pb2.DeleteTrainingJobResponse]]:
+        """Forgets a job that has ended, with its history; the version it made stays. Its data set is no longer needed by
+        it, and its request_id may be used for another. FAILED_PRECONDITION if it has not ended.
         """
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
