@@ -1,7 +1,7 @@
 """A checkpoint is a training's state as a file; a model file holds a finished network alone.
 
-Both are safetensors: one flat array of parameters (and of velocity), beside text saying what made it. No
-pickle anywhere: unpickling runs whatever code the file's author liked.
+Both are safetensors: one flat array of parameters (and of what an optimizer keeps), beside text saying what
+made it. No pickle anywhere: unpickling runs whatever code the file's author liked.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ import safetensors
 import safetensors.numpy
 
 from mnist_core.activation import Array
+from mnist_core.architecture import MAX_PARAMETERS
 from mnist_core.configuration import TrainingConfig
 from mnist_core.durable import write_file
 from mnist_core.errors import CheckpointError, ChecksumError, InvalidValue
-from mnist_core.network import MAX_PARAMETERS, Network
+from mnist_core.network import Network
 from mnist_core.self_check import self_check, self_check_answers
 from mnist_core.training import TrainingState
 
@@ -41,6 +42,8 @@ def save_checkpoint(
         tensors["velocity"] = state.velocity
     if state.best_parameters is not None:
         tensors["best_parameters"] = state.best_parameters
+    if state.moments is not None:
+        tensors["moments"] = state.moments
     counts = {"epoch": state.epoch, "epochs_without_improvement": state.epochs_without_improvement}
     if state.best_correct is not None:
         counts["best_correct"] = state.best_correct
@@ -58,9 +61,18 @@ def load_checkpoint(path: Path) -> tuple[TrainingState, TrainingConfig, dict[str
         bits = np.random.PCG64()
         bits.state = json.loads(texts["rng"])
         counts = {name: _count(value) for name, value in json.loads(texts["state"]).items()}
-        velocity = _beside(tensors, "velocity", network) if config.momentum else None
-        best = _beside(tensors, "best_parameters", network) if "best_parameters" in tensors else None
-        state = TrainingState(network, velocity, np.random.Generator(bits), best_parameters=best, **counts)
+        shape = network.parameters.shape
+        velocity = _beside(tensors, "velocity", shape, network) if config.momentum else None
+        moments = _beside(tensors, "moments", (2, *shape), network) if config.optimizer == "adamw" else None
+        best = _beside(tensors, "best_parameters", shape, network) if "best_parameters" in tensors else None
+        state = TrainingState(
+            network,
+            velocity,
+            np.random.Generator(bits),
+            moments=moments,
+            best_parameters=best,
+            **counts,
+        )
         return state, config, provenance
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(path, f"it does not describe a training: {_why(error)}") from error
@@ -96,7 +108,7 @@ def save_model(
     """
     texts = _describe(network, config, provenance)
     if image is not None:
-        texts |= {"height": str(image[0]), "width": str(image[1])}
+        texts |= _sized(image)
     texts["self_check"] = json.dumps(self_check_answers(network))
     _write(path, _MODEL, {"parameters": network.parameters}, texts)
 
@@ -117,7 +129,7 @@ def read_model(path: Path) -> SavedModel:
         if set(tensors) != {"parameters"}:
             raise InvalidValue("tensors", sorted(tensors), "`parameters` alone")
         network, config, provenance = _network(tensors, texts)
-        height, width = _image(texts, network)
+        height, width = _image(texts) or (None, None)
         if "self_check" in texts:
             self_check(network, json.loads(texts["self_check"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -126,43 +138,50 @@ def read_model(path: Path) -> SavedModel:
 
 
 def _describe(network: Network, config: TrainingConfig, provenance: dict[str, str]) -> dict[str, str]:
-    return {
-        "inputs": str(network.sizes[0]),
+    texts = {
+        "inputs": str(network.architecture.inputs),
         "config": json.dumps(config.to_dict()),
         "provenance": json.dumps(provenance),
     }
+    for first in network.architecture.stages[:1]:  # kernels are laid on images, not on rows of pixels
+        texts |= _sized((first.height, first.width))
+    return texts
+
+
+def _sized(image: tuple[int, int]) -> dict[str, str]:
+    return {"height": str(image[0]), "width": str(image[1])}
 
 
 def _network(
     tensors: dict[str, Array], texts: dict[str, str]
 ) -> tuple[Network, TrainingConfig, dict[str, str]]:
     config = TrainingConfig(**json.loads(texts["config"]))
-    sizes = (int(texts["inputs"]), *config.hidden_sizes, config.classes)
+    architecture = config.architecture(_image(texts) or (1, int(texts["inputs"])))
     parameters = tensors["parameters"]
     if parameters.dtype != config.dtype or not np.isfinite(parameters).all():
         raise InvalidValue("parameters", parameters, f"finite, of dtype {config.dtype}")
     # A copy: what was read may be read-only, and training writes in place.
-    network = Network(sizes, config.activation, config.output, parameters.copy())
+    network = Network(architecture, config.activation, config.output, parameters.copy())
     provenance = json.loads(texts["provenance"])
     if not all(isinstance(text, str) for item in provenance.items() for text in item):
         raise InvalidValue("provenance", provenance, "texts by name")
     return network, config, provenance
 
 
-def _image(texts: dict[str, str], network: Network) -> tuple[int | None, int | None]:
+def _image(texts: dict[str, str]) -> tuple[int, int] | None:
     if not {"height", "width"} & set(texts):
-        return None, None
-    height, width = int(texts["height"]), int(texts["width"])
-    if height < 1 or width < 1 or height * width != network.sizes[0]:
-        expected = f"two numbers whose product is {network.sizes[0]}, the network's inputs"
+        return None
+    height, width, inputs = int(texts["height"]), int(texts["width"]), int(texts["inputs"])
+    if height < 1 or width < 1 or height * width != inputs:
+        expected = f"two numbers whose product is {inputs}, the network's inputs"
         raise InvalidValue("height, width", (height, width), expected)
     return height, width
 
 
-def _beside(tensors: dict[str, Array], name: str, network: Network) -> Array:
+def _beside(tensors: dict[str, Array], name: str, shape: tuple[int, ...], network: Network) -> Array:
     found = tensors[name]
-    if found.dtype != network.dtype or found.shape != network.parameters.shape:
-        raise InvalidValue(name, found.shape, f"{network.dtype} {network.parameters.shape}")
+    if found.dtype != network.dtype or found.shape != shape:
+        raise InvalidValue(name, found.shape, f"{network.dtype} {shape}")
     return found.copy()
 
 

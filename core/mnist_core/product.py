@@ -13,13 +13,16 @@ import numpy as np
 from mnist_core.activation import Array
 
 
-def product(a: Array, b: Array, c: Array, *, scale: float = 1.0, keep: float = 0.0) -> Callable[[], object]:
+def product(
+    a: Array, b: Array, c: Array, *, scale: float = 1.0, keep: float = 0.0, in_numpy: bool = False
+) -> Callable[[], object]:
     """Returns a call that writes c, of shape (M, N), from a (M, K) and b (K, N), all of one dtype.
 
     Each is a C-contiguous array or the transpose of one, c the former. All products of a mini-batch are made
-    here: SciPy's library has threads of its own, and alternating with NumPy's, they get in each other's way.
+    in one library, SciPy's unless NumPy's is asked for: each has threads of its own, which get in each
+    other's way when the two alternate. SciPy's keeps Python's lock, NumPy's lets other threads compute.
     """
-    gemm = _gemm(c.dtype.char)
+    gemm = None if in_numpy else _gemm(c.dtype.char)
     if gemm is None:
         return _in_numpy(a, b, c, scale, keep)
     # Fortran's arrays run down the columns: in its eyes each of ours is its transpose, so c' = b' a' it is.

@@ -32,7 +32,7 @@ def self_check_images(inputs: int) -> NDArray[np.uint8]:
 
 def self_check_answers(network: Network) -> list[list[float]]:
     """Returns the probabilities (4, C) that a network gives. Raises InvalidValue if they are no numbers."""
-    answers = network.predict(self_check_images(network.sizes[0]))
+    answers = network.predict(self_check_images(network.architecture.inputs))
     if not np.isfinite(answers).all():
         raise InvalidValue("parameters", answers, "a network that answers with finite probabilities")
     found: list[list[float]] = answers.tolist()

@@ -4,8 +4,9 @@ Their number decides the last bits of a product. Measured when a job runs, one c
 weights on another day.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
+
+from mnist_core.architecture import Architecture
 
 # Multiplications in the largest product of a step, and threads from there on. On two cores, 784-300-10 with
 # mini-batches of 20 (4.7 million) takes 0.8 of the time with two threads, 784-800-10 with 100 (63 million)
@@ -13,7 +14,12 @@ from itertools import pairwise
 _TABLE = ((4_000_000, 2), (0, 1))
 
 
-def blas_threads(sizes: Sequence[int], batch_size: int) -> int:
-    """Returns the BLAS threads for a network of these layer sizes, inputs first, and mini-batches of B."""
-    work = batch_size * max(inputs * outputs for inputs, outputs in pairwise(sizes))
+def blas_threads(architecture: Architecture, batch_size: int) -> int:
+    """Returns the BLAS threads for a network and mini-batches of B.
+
+    Convolutions have one: their mini-batches are halved between two threads of Python's instead.
+    """
+    if architecture.stages:
+        return 1
+    work = batch_size * max(inputs * outputs for inputs, outputs in pairwise(architecture.dense))
     return next(threads for least, threads in _TABLE if work >= least)

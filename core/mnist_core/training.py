@@ -8,27 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnist_core.activation import Array
 from mnist_core.configuration import TrainingConfig
 from mnist_core.dataset import Dataset, Split
+from mnist_core.descent import SLICE_WORK, Descent
 from mnist_core.errors import Diverged, InvalidValue
 from mnist_core.evaluation import evaluate
-from mnist_core.loss import losses
-from mnist_core.minibatch import MiniBatch
-from mnist_core.network import Network, count
+from mnist_core.network import Network
 
 StopReason = Literal["epochs", "early_stopping", "target_accuracy"]
-
-# Work between two Progress reports, in multiply-adds: some 10 to 50 ms. By count, not by a clock, so that it
-# is the same everywhere.
-_SLICE_WORK = 5e8
-# What the calls alone of a mini-batch cost, some 20 microseconds, in the same unit.
-_STEP_WORK = 5e5
-# Images gathered at a time, or one mini-batch where that is more: waiting for the memory that they are
-# scattered over, a hundred take half as long together as ten by ten.
-_GATHERED = 100
 
 
 @dataclass
@@ -36,6 +25,7 @@ class TrainingState:
     """Where a training stands after `epoch` finished epochs; going on from here gives the same bits.
 
     velocity: (P,), only with momentum: what the last step took off the parameters.
+    moments: (2, P), only with adamw: its means of gradients and of their squares.
     best_correct: most validation images right so far, None before the first epoch or without that split.
     epochs_without_improvement: epochs since then.
     validation_total: images of the validation split, None as long as best_correct is.
@@ -50,13 +40,17 @@ class TrainingState:
     epochs_without_improvement: int = 0
     validation_total: int | None = None
     best_parameters: Array | None = None
+    moments: Array | None = None
 
     @classmethod
-    def begin(cls, config: TrainingConfig, inputs: int = 784) -> Self:
-        """Draws a network for images of `inputs` pixels, from the seed. Raises InvalidValue if too large."""
+    def begin(cls, config: TrainingConfig, image: tuple[int, int] | int = (28, 28)) -> Self:
+        """Draws a network from the seed. Raises InvalidValue if it is too large.
+
+        image: height and width in pixels; for dense layers, how many pixels will do.
+        """
         rng = np.random.Generator(np.random.PCG64(config.seed))
         network = Network.initialize(
-            (inputs, *config.hidden_sizes, config.classes),
+            config.architecture((1, image) if isinstance(image, int) else image),
             activation=config.activation,
             output=config.output,
             initialization=config.initialization,
@@ -64,7 +58,10 @@ class TrainingState:
             rng=rng,
         )
         velocity = np.zeros_like(network.parameters) if config.momentum else None
-        return cls(network, velocity, rng)
+        moments = (
+            np.zeros((2, network.parameters.size), config.dtype) if config.optimizer == "adamw" else None
+        )
+        return cls(network, velocity, rng, moments=moments)
 
     def stop_reason(self, config: TrainingConfig) -> StopReason | None:
         """Returns why training is over, None while it is not."""
@@ -100,6 +97,7 @@ class EpochReport:
 
     correct, total: images of the test split named rightly; without one, of the validation split; else None.
     loss: mean over the epoch's examples as they were learnt from, without the penalty of weight_decay.
+    learning_rate: of its last mini-batch.
     seconds: learning and evaluating, not what the caller did in between.
     """
 
@@ -130,7 +128,7 @@ def train(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> Ite
 def _epochs(
     state: TrainingState, dataset: Dataset, config: TrainingConfig
 ) -> Iterator[Progress | EpochReport]:
-    descent = _Descent(state, dataset.train, config)
+    descent = Descent(state.network, state.velocity, state.moments, dataset.train, config)
     while state.stop_reason(config) is None:
         seconds, since = 0.0, time.perf_counter()
         for report in _epoch(state, dataset, config, descent):
@@ -140,10 +138,10 @@ def _epochs(
 
 
 def _epoch(
-    state: TrainingState, dataset: Dataset, config: TrainingConfig, descent: "_Descent"
+    state: TrainingState, dataset: Dataset, config: TrainingConfig, descent: Descent
 ) -> Iterator[Progress | EpochReport]:
     total = len(dataset.train)
-    order = state.rng.permutation(total)
+    order = descent.begin(state.epoch, state.rng)
     examples, loss = 0, 0.0
     while examples < total:
         part = order[examples : examples + descent.slice_examples]
@@ -165,7 +163,7 @@ def _epoch(
         validation_correct=validation_correct,
         validation_total=None if dataset.validation is None else len(dataset.validation),
         loss=loss / total,
-        learning_rate=config.learning_rate,
+        learning_rate=descent.learning_rate,
         seconds=0.0,
         stop_reason=state.stop_reason(config),
     )
@@ -178,7 +176,7 @@ def _correct(
     if split is None:
         return None
     correct = 0
-    images = max(1, int(_SLICE_WORK / count(network.sizes)))
+    images = max(1, int(SLICE_WORK / network.architecture.work))
     for start in range(0, len(split), images):
         if start:
             yield progress
@@ -187,72 +185,12 @@ def _correct(
     return correct
 
 
-class _Descent:
-    """Stochastic gradient descent on one network, a slice of an epoch at a time."""
-
-    def __init__(self, state: TrainingState, split: Split, config: TrainingConfig) -> None:
-        self._network = state.network
-        self._velocity = state.velocity
-        self._config = config
-        self._images = split.images.reshape(len(split), split.inputs)
-        self._labels = split.labels
-        self._targets = np.eye(config.classes, dtype=config.dtype)
-        self._batch_size = min(config.batch_size, len(split))
-        batch_work = 3 * count(self._network.sizes) * self._batch_size + _STEP_WORK
-        self.slice_examples = self._batch_size * max(1, int(_SLICE_WORK / batch_work))
-        gathered = self._batch_size * max(1, _GATHERED // self._batch_size)
-        self._pixels = np.empty((gathered, split.inputs), np.uint8)
-        self._outputs = np.empty((min(self.slice_examples, len(split)), config.classes), config.dtype)
-        self._batches: dict[int, MiniBatch] = {}
-
-    def learn(self, indices: NDArray[np.intp]) -> float:
-        """Learns from the examples at `indices`, a mini-batch after the other. Returns their losses' sum."""
-        targets = self._targets.take(self._labels[indices], axis=0)
-        outputs = self._outputs[: len(indices)]
-        with np.errstate(all="ignore"):  # what overflows here is found at the end of the epoch
-            for start in range(0, len(indices), len(self._pixels)):
-                part = slice(start, start + len(self._pixels))
-                wanted = indices[part]
-                images = self._pixels[: len(wanted)]
-                self._images.take(wanted, axis=0, out=images, mode="clip")  # "raise" would copy twice
-                self._steps(images, outputs[part], targets[part])
-            return float(losses(self._config.loss, self._config.output, outputs, targets).sum())
-
-    def _steps(self, images: NDArray[np.uint8], outputs: Array, targets: Array) -> None:
-        for start in range(0, len(images), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            self._step(images[part], outputs[part], targets[part])
-
-    def _step(self, images: NDArray[np.uint8], outputs: Array, targets: Array) -> None:
-        batch = self._batches.get(len(images)) or self._new_batch(len(images))
-        batch.forward(images, outputs)
-        batch.backward(outputs, targets)
-        if self._velocity is not None:
-            parameters = self._network.parameters
-            np.add(parameters, self._velocity, out=parameters)
-
-    def _new_batch(self, examples: int) -> MiniBatch:
-        # One of the full size, one for the short mini-batch that ends an epoch. Their gradients are steps,
-        # η and sign included, added to the parameters where they are found: w -> w - η ∇ (Nielsen ch. 1,
-        # eq. 20); with momentum to the velocity: v -> μ v - η ∇, w -> w + v (ch. 3, eq. 107).
-        config, velocity = self._config, self._velocity
-        batch = MiniBatch(
-            self._network,
-            config.loss,
-            examples,
-            self._network.parameters if velocity is None else velocity,
-            scale=-config.learning_rate / examples,
-            decay=-config.learning_rate * config.weight_decay,
-            keep=1.0 if velocity is None else config.momentum,
-        )
-        self._batches[examples] = batch
-        return batch
-
-
 def _check(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> None:
-    sizes = (dataset.train.inputs, *config.hidden_sizes, config.classes)
+    _, height, width = dataset.train.images.shape
+    architecture = config.architecture((height, width))
     for field, value, expected in (
-        ("sizes", state.network.sizes, sizes),
+        ("sizes", state.network.sizes, architecture.sizes),
+        ("architecture", state.network.architecture, architecture),
         ("activation", state.network.activation, config.activation),
         ("output", state.network.output, config.output),
         ("dtype", state.network.dtype.name, config.dtype),
@@ -261,6 +199,8 @@ def _check(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> No
             raise InvalidValue(f"network.{field}", value, f"{expected}, as images and configuration say")
     if (state.velocity is not None) != (config.momentum > 0):
         raise InvalidValue("momentum", config.momentum, "what the state was begun with")
+    if (state.moments is not None) != (config.optimizer == "adamw"):
+        raise InvalidValue("optimizer", config.optimizer, "what the state was begun with")
     if dataset.validation is None:
         for name in ("patience", "until_accuracy", "keep_best"):
             if value := getattr(config, name):

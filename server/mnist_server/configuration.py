@@ -11,11 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from mnist_core import CLASSIC, RECIPES, InvalidValue, TrainingConfig
-from mnist_core.network import count
+from mnist_core.architecture import Architecture
 from mnist_core.threads import blas_threads
 from mnist_proto.names import parse_model
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.environment import environment
+from mnist_server.layers import (
+    augmentation_from_wire,
+    augmentation_to_wire,
+    layers_from_wire,
+    layers_to_wire,
+)
 from mnist_server.limits import Limits
 
 MAX_REQUEST_ID = 128
@@ -23,8 +29,8 @@ MAX_REQUEST_ID = 128
 # that the server beside it needs too. All 60,000 images at once through 784-30-10 are below it.
 MAX_BATCH_NEURONS = 2**26
 _NUMBERS = (
-    *("epochs", "batch_size", "learning_rate", "weight_decay", "momentum", "patience", "until_accuracy"),
-    *("keep_best", "seed"),
+    *("epochs", "batch_size", "learning_rate", "warm_up", "weight_decay", "momentum", "clip_norm"),
+    *("patience", "until_accuracy", "keep_best", "seed"),
 )
 _NEED_VALIDATION = ("patience", "until_accuracy", "keep_best")
 _ENUMS: dict[str, Any] = {
@@ -33,6 +39,8 @@ _ENUMS: dict[str, Any] = {
     "loss": pb.Loss,
     "initialization": pb.Initialization,
     "dtype": pb.Dtype,
+    "optimizer": pb.Optimizer,
+    "schedule": pb.Schedule,
 }
 
 
@@ -44,12 +52,18 @@ def training_config(config: pb.TrainingConfig) -> TrainingConfig:
     present = {field.name for field, _ in config.ListFields()}
     values: dict[str, Any] = {name: getattr(config, name) for name in _NUMBERS if name in present}
     if config.HasField("hidden_layers"):
-        values["hidden_sizes"] = tuple(config.hidden_layers.sizes)
+        values |= {"hidden_sizes": tuple(config.hidden_layers.sizes), "layers": None}
     for name in _ENUMS:
         word = _enum_word(config, name)
         if word is not None:
             values[name] = word
     try:
+        if config.layers:
+            if config.HasField("hidden_layers"):
+                raise InvalidValue("layers", f"{len(config.layers)} layers", "none beside hidden_layers")
+            values["layers"] = layers_from_wire(config.layers)
+        if config.HasField("augmentation"):
+            values["augmentation"] = augmentation_from_wire(config.augmentation)
         return replace(recipe, **values)
     except InvalidValue as error:
         field = "hidden_layers.sizes" if error.field == "hidden_sizes" else error.field
@@ -106,14 +120,8 @@ def resolve(
         for name in _NEED_VALIDATION:
             if value := getattr(core, name):
                 raise InvalidValue(f"config.{name}", value, "absent, since there is no validation split")
-    sizes = (height * width, *core.hidden_sizes, core.classes)
-    parameters = count(sizes)
-    if parameters > limits.max_parameters:
-        raise InvalidValue(
-            "config.hidden_layers.sizes",
-            list(core.hidden_sizes),
-            f"a network of at most {limits.max_parameters} parameters, not {parameters}",
-        )
+    architecture = _architecture(core, (height, width), limits)
+    sizes = architecture.sizes
     batch_size = min(core.batch_size, counts["train"])
     if batch_size * sum(sizes) > MAX_BATCH_NEURONS:
         expected = f"at most {MAX_BATCH_NEURONS // sum(sizes)} with {sum(sizes)} neurons, inputs among them"
@@ -122,11 +130,17 @@ def resolve(
         model=config.model or f"models/{job.removeprefix('jobs/')}",
         request_id=config.request_id,
         promote=config.promote,
-        hidden_layers=pb.HiddenLayers(sizes=core.hidden_sizes),
+        hidden_layers=None if core.layers is not None else pb.HiddenLayers(sizes=core.hidden_sizes),
+        layers=layers_to_wire(core.layers or ()),
         activation=pb.Activation.Value(f"ACTIVATION_{core.activation.upper()}"),
         output=pb.Output.Value(f"OUTPUT_{core.output.upper()}"),
         loss=pb.Loss.Value(f"LOSS_{core.loss.upper()}"),
         initialization=pb.Initialization.Value(f"INITIALIZATION_{core.initialization.upper()}"),
+        optimizer=pb.Optimizer.Value(f"OPTIMIZER_{core.optimizer.upper()}"),
+        schedule=pb.Schedule.Value(f"SCHEDULE_{core.schedule.upper()}"),
+        warm_up=core.warm_up,
+        clip_norm=core.clip_norm,
+        augmentation=augmentation_to_wire(core.augmentation),
         epochs=core.epochs,
         batch_size=core.batch_size,
         learning_rate=core.learning_rate,
@@ -151,8 +165,26 @@ def resolve(
         test_images=counts["test"],
         height=height,
         width=width,
-        environment=environment(min(blas_threads(sizes, batch_size), os.cpu_count() or 1)),
+        environment=environment(min(blas_threads(architecture, batch_size), os.cpu_count() or 1)),
     )
+
+
+def _architecture(core: TrainingConfig, image: tuple[int, int], limits: Limits) -> Architecture:
+    field: str
+    asked: object
+    if core.layers is None:
+        field, asked = "hidden_layers.sizes", list(core.hidden_sizes)
+    else:
+        field, asked = "layers", list(core.layers)
+    try:
+        architecture = core.architecture(image)
+    except InvalidValue as error:
+        raise InvalidValue(f"config.{error.field}", error.value, error.expected) from None
+    parameters = architecture.parameters
+    if parameters > limits.max_parameters:
+        expected = f"a network of at most {limits.max_parameters} parameters, not {parameters}"
+        raise InvalidValue(f"config.{field}", asked, expected)
+    return architecture
 
 
 def _check_model(name: str) -> None:

@@ -19,6 +19,7 @@ from mnist_proto.v1 import training_pb2
 from mnist_server.database import Database
 from mnist_server.errors import Corrupt, InvalidRequest
 from mnist_server.jobs import now
+from mnist_server.layers import layers_to_wire
 from mnist_server.limits import Limits
 from mnist_server.registry import add_version
 
@@ -146,6 +147,7 @@ def _version(saved: SavedModel, limits: Limits) -> pb.ModelVersion:
             output=training_pb2.Output.Value(f"OUTPUT_{network.output.upper()}"),
             loss=training_pb2.Loss.Value(f"LOSS_{config.loss.upper()}"),
             dtype=training_pb2.Dtype.Value(f"DTYPE_{config.dtype.upper()}"),
+            layers=layers_to_wire(config.layers or ()),
         ),
         provenance=saved.provenance,
     )

@@ -269,6 +269,7 @@ def parse_version(body: bytes) -> pb.ModelVersion:
                 output=resolved.config.output,
                 loss=resolved.config.loss,
                 dtype=resolved.config.dtype,
+                layers=resolved.config.layers,
             )
         )
     return version

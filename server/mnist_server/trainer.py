@@ -111,7 +111,7 @@ class Trainer:
         logged = self._logged()
         state, skipped = self._last_checkpoint(logged)
         if state is None:
-            state = TrainingState.begin(config, resolved.height * resolved.width)
+            state = TrainingState.begin(config, (resolved.height, resolved.width))
         if job.HasField("start_time"):
             continued = pb.Continued(
                 epoch=state.epoch,

@@ -20,10 +20,13 @@ from mnist_core import (
     checkpoint,
     load_checkpoint,
     load_model,
+    read_model,
     save_checkpoint,
     save_model,
     train,
 )
+from mnist_core.augmentation import Augmentation
+from mnist_core.layer import Convolution, Dense, Dropout, MaxPool
 
 TINY = TrainingConfig(hidden_sizes=(3,), classes=3, epochs=6, batch_size=5, seed=3)
 PROVENANCE = {"dataset": "ab" * 32, "numpy": np.__version__, "note": "naïve"}
@@ -48,6 +51,18 @@ CONFIGS = {
     "softmax": dataclasses.replace(
         TINY, activation="relu", output="softmax", loss="cross_entropy", learning_rate=0.1, hidden_sizes=()
     ),
+    "adamw": dataclasses.replace(
+        TINY, optimizer="adamw", learning_rate=0.01, schedule="cosine", warm_up=0.2, clip_norm=0.1
+    ),
+    "convolution": dataclasses.replace(
+        TINY,
+        layers=(Convolution(2, 2), Dropout(0.2), Dense(4), Dropout(0.5)),
+        optimizer="adamw",
+        learning_rate=0.01,
+        schedule="cosine",
+        augmentation=Augmentation(rotation=20, elastic=5, elastic_sigma=1, thickness=0.5),
+    ),
+    "dropout": dataclasses.replace(TINY, layers=(Dense(4), Dropout(0.5))),
 }
 
 
@@ -56,9 +71,9 @@ CONFIGS = {
 def test_going_on_from_a_checkpoint_gives_the_same_bits(
     synthetic: Dataset, tmp_path: Path, config: TrainingConfig, epoch: int
 ) -> None:
-    undisturbed = TrainingState.begin(config, 6)
+    undisturbed = TrainingState.begin(config, (3, 2))
     expected = advance(undisturbed, synthetic, config, config.epochs)
-    state = TrainingState.begin(config, 6)
+    state = TrainingState.begin(config, (3, 2))
     reports = advance(state, synthetic, config, epoch)
     save_checkpoint(tmp_path / "c", state, config, PROVENANCE)
     del state
@@ -80,6 +95,11 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
         assert resumed.velocity is not None
         assert undisturbed.velocity is not None
         np.testing.assert_array_equal(resumed.velocity, undisturbed.velocity)
+    if config.optimizer == "adamw":
+        assert resumed.moments is not None
+        assert undisturbed.moments is not None
+        np.testing.assert_array_equal(resumed.moments, undisturbed.moments)
+        assert (resumed.moments[1] > 0).any()
 
 
 def test_a_model_is_read_back_frozen(synthetic: Dataset, tmp_path: Path) -> None:
@@ -92,6 +112,17 @@ def test_a_model_is_read_back_frozen(synthetic: Dataset, tmp_path: Path) -> None
     assert not network.parameters.flags.writeable
     images = synthetic.train.images
     np.testing.assert_array_equal(network.predict(images), state.network.predict(images))
+
+
+def test_a_convolutional_model_is_read_back(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, layers=(Convolution(2, 3), MaxPool(), Dense(4), Dropout(0.5)))
+    state = TrainingState.begin(config, (8, 6))
+    save_model(tmp_path / "m", state.network, config, PROVENANCE)
+    saved = read_model(tmp_path / "m")
+    assert (saved.config, saved.height, saved.width) == (config, 8, 6)
+    assert saved.network.architecture == state.network.architecture
+    images = np.random.default_rng(1).integers(0, 256, (3, 8, 6), np.uint8)
+    np.testing.assert_array_equal(saved.network.predict(images), state.network.predict(images))
 
 
 def test_files_are_safetensors_that_anyone_can_read(tmp_path: Path) -> None:

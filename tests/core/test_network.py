@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_core import InvalidValue, Network
-from mnist_core.network import count
+from mnist_core.architecture import Architecture
 
 
 def network(*sizes: int, seed: int = 0, **options: Any) -> Network:
@@ -28,7 +28,7 @@ def test_the_books_network_worked_by_hand() -> None:
 
 def test_layers_are_views_of_the_flat_parameters() -> None:
     net = network(2, 3, 1)
-    assert net.parameters.shape == (13,) == (count((2, 3, 1)),)
+    assert net.parameters.shape == (13,) == (Architecture.of_sizes((2, 3, 1)).parameters,)
     assert [layer.weights.shape for layer in net.layers] == [(2, 3), (3, 1)]
     assert [layer.biases.shape for layer in net.layers] == [(3,), (1,)]
     net.parameters[:] = range(13)

@@ -1,5 +1,6 @@
 import pytest
 
+from mnist_core.architecture import Architecture
 from mnist_core.threads import blas_threads
 
 
@@ -16,4 +17,4 @@ from mnist_core.threads import blas_threads
     ],
 )
 def test_threads_are_looked_up(sizes: tuple[int, ...], batch_size: int, threads: int) -> None:
-    assert blas_threads(sizes, batch_size) == threads
+    assert blas_threads(Architecture.of_sizes(sizes), batch_size) == threads

@@ -21,7 +21,7 @@ from mnist_core import (
     train,
 )
 from mnist_core import train as train_function
-from mnist_core.training import _Descent
+from mnist_core.descent import Descent
 
 TINY = TrainingConfig(hidden_sizes=(4,), classes=3, epochs=4, batch_size=5)
 
@@ -48,7 +48,7 @@ def test_one_step_worked_by_hand() -> None:
     config = TrainingConfig(
         hidden_sizes=(1,), classes=2, epochs=1, batch_size=1, learning_rate=64, dtype="float64"
     )
-    state = TrainingState.begin(config, inputs=2)
+    state = TrainingState.begin(config, image=2)
     state.network.parameters[:] = [ln3, 5, 0, 4 / 3 * ln3, 0, 0, 0]
     image = Split(np.array([[[255, 0]]], np.uint8), np.array([0], np.uint8))
     (report,) = run(state, Dataset(image), config)
@@ -206,7 +206,8 @@ def test_progress_comes_often_and_changes_nothing(
     synthetic: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, reports = begin_and_run(synthetic, TINY)
-    monkeypatch.setattr("mnist_core.training._SLICE_WORK", 1.0)  # a mini-batch a slice
+    for module in ("descent", "training"):
+        monkeypatch.setattr(f"mnist_core.{module}.SLICE_WORK", 1.0)  # a mini-batch a slice
     state = TrainingState.begin(TINY, 6)
     first_epoch = []
     for report in train(state, synthetic, TINY):
@@ -228,7 +229,7 @@ def test_progress_comes_often_and_changes_nothing(
 def test_a_slice_is_some_milliseconds_of_work(sizes: tuple[int, ...], least: int, most: int) -> None:
     config = TrainingConfig(hidden_sizes=sizes[1:-1], batch_size=128)
     split = Split(np.zeros((30_000, 28, 28), np.uint8), np.zeros(30_000, np.uint8))
-    descent = _Descent(TrainingState.begin(config), split, config)
+    descent = Descent(TrainingState.begin(config).network, None, None, split, config)
     assert least <= descent.slice_examples <= most
     assert descent.slice_examples % 128 == 0
 

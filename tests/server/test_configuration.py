@@ -8,6 +8,8 @@ from google.protobuf.duration_pb2 import Duration
 
 import mnist_core.configuration
 from mnist_core import CLASSIC, RECIPES, InvalidValue, TrainingConfig
+from mnist_core.augmentation import Augmentation
+from mnist_core.layer import Convolution, Dense, Dropout, MaxPool
 from mnist_proto.names import parse_model
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server.configuration import (
@@ -26,6 +28,8 @@ ENUMS = {
     "loss": pb.Loss,
     "initialization": pb.Initialization,
     "dtype": pb.Dtype,
+    "optimizer": pb.Optimizer,
+    "schedule": pb.Schedule,
 }
 
 
@@ -68,6 +72,9 @@ def test_nothing_asked_for_is_the_classic_run() -> None:
             learning_rate=3.0,
             weight_decay=0.0,
             momentum=0.0,
+            optimizer=pb.OPTIMIZER_SGD,
+            schedule=pb.SCHEDULE_CONSTANT,
+            warm_up=0.0,
             seed=5,
             dtype=pb.DTYPE_FLOAT32,
             dataset="datasets/" + "ab" * 32,
@@ -105,6 +112,11 @@ EVERYTHING = pb.TrainingConfig(
     learning_rate=0.1,
     weight_decay=1e-4,
     momentum=0.9,
+    optimizer=pb.OPTIMIZER_SGD,
+    schedule=pb.SCHEDULE_COSINE,
+    warm_up=0.1,
+    clip_norm=2.0,
+    augmentation=pb.Augmentation(rotation=10, shift=1.5, elastic=24, elastic_sigma=5),
     patience=3,
     time_budget=Duration(seconds=90, nanos=500_000_000),
     until_accuracy=0.99,
@@ -132,6 +144,10 @@ def test_what_is_asked_for_is_what_is_resolved() -> None:
         learning_rate=0.1,
         weight_decay=1e-4,
         momentum=0.9,
+        schedule="cosine",
+        warm_up=0.1,
+        clip_norm=2.0,
+        augmentation=Augmentation(rotation=10, shift=1.5, elastic=24, elastic_sigma=5),
         patience=3,
         until_accuracy=0.99,
         keep_best=True,
@@ -141,7 +157,79 @@ def test_what_is_asked_for_is_what_is_resolved() -> None:
     assert budget_seconds(found.config) == 90.5
 
 
-@pytest.mark.parametrize("config", [pb.TrainingConfig(), EVERYTHING])
+CONVOLUTIONAL = pb.TrainingConfig(
+    layers=[
+        pb.Layer(convolution=pb.ConvolutionLayer(features=20, size=5)),
+        pb.Layer(max_pool=pb.MaxPoolLayer()),
+        pb.Layer(convolution=pb.ConvolutionLayer(features=40, size=5)),
+        pb.Layer(max_pool=pb.MaxPoolLayer()),
+        pb.Layer(dense=pb.DenseLayer(neurons=150)),
+        pb.Layer(dropout=pb.DropoutLayer(rate=0.5)),
+    ],
+    optimizer=pb.OPTIMIZER_ADAMW,
+    learning_rate=0.003,
+    batch_size=128,
+    seed=1,
+)
+
+
+def test_layers_of_all_kinds_are_resolved() -> None:
+    found = resolved(CONVOLUTIONAL)
+    assert found.config.layers == CONVOLUTIONAL.layers
+    assert not found.config.HasField("hidden_layers")
+    assert list(found.layer_sizes) == [784, 2880, 640, 150, 10]
+    assert training_config(found.config) == TrainingConfig(
+        layers=(Convolution(20, 5), MaxPool(), Convolution(40, 5), MaxPool(), Dense(150), Dropout(0.5)),
+        optimizer="adamw",
+        learning_rate=0.003,
+        batch_size=128,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "field"),
+    [
+        ([pb.Layer()], "config.layers[0]"),
+        ([pb.Layer(dense=pb.DenseLayer())], "config.layers[0].neurons"),
+        ([pb.Layer(convolution=pb.ConvolutionLayer(features=2, size=99))], "config.layers[0].size"),
+        ([pb.Layer(dense=pb.DenseLayer(neurons=3))] * 65, "config.layers"),
+        ([pb.Layer(max_pool=pb.MaxPoolLayer())], "config.layers[0]"),
+        (
+            [pb.Layer(dense=pb.DenseLayer(neurons=3)), pb.Layer(dropout=pb.DropoutLayer(rate=1.5))],
+            "config.layers[1].rate",
+        ),
+    ],
+)
+def test_layers_that_are_none_are_refused_before_any_image(layers: list[pb.Layer], field: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check_config(pb.TrainingConfig(layers=layers))
+    assert caught.value.field == field
+
+
+def test_layers_are_given_in_one_way() -> None:
+    both = pb.TrainingConfig(hidden_layers=pb.HiddenLayers(sizes=[30]), layers=CONVOLUTIONAL.layers)
+    with pytest.raises(InvalidValue, match="none beside hidden_layers") as caught:
+        check_config(both)
+    assert caught.value.field == "config.layers"
+
+
+def test_layers_that_do_not_fit_the_images_or_the_server_are_refused() -> None:
+    with pytest.raises(InvalidValue, match="4 x 4 come in, 6 x 6 are needed") as caught:
+        resolved(CONVOLUTIONAL, height=12, width=12)
+    assert caught.value.field == "config.layers[2].size"
+    with pytest.raises(InvalidValue, match="at most 118219 parameters, not 118220") as caught:
+        resolved(CONVOLUTIONAL, limits=Limits(max_parameters=118_219))
+    assert caught.value.field == "config.layers"
+
+
+def test_what_augmentation_cannot_be_is_refused() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check_config(pb.TrainingConfig(augmentation=pb.Augmentation(rotation=181)))
+    assert caught.value.field == "config.augmentation.rotation"
+
+
+@pytest.mark.parametrize("config", [pb.TrainingConfig(), EVERYTHING, CONVOLUTIONAL])
 def test_resolving_what_was_resolved_changes_nothing(config: pb.TrainingConfig) -> None:
     once = resolved(config)
     assert resolved(once.config) == once
@@ -229,6 +317,10 @@ def test_a_number_that_is_no_word_is_refused(name: str) -> None:
         ("momentum", -0.1),
         ("momentum", 1.0),
         ("momentum", math.nan),
+        ("warm_up", -0.1),
+        ("warm_up", 1.1),
+        ("clip_norm", 0.0),
+        ("clip_norm", math.inf),
         ("patience", 0),
         ("patience", -1),
         ("validation_images", 0),

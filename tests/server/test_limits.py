@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 
-from mnist_core.network import MAX_PARAMETERS
+from mnist_core.architecture import MAX_PARAMETERS
 from mnist_core.pictures import MAX_PIXELS
 from mnist_proto.arrays import set_packed
 from mnist_proto.v1 import images_pb2, prediction_pb2, server_pb2

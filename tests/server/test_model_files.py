@@ -173,7 +173,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "too few": (lambda data: rewrite(data, parameters=np.zeros(124, np.float32)), "(125,)"),
     "two dimensions": (lambda data: rewrite(data, parameters=np.zeros((5, 25), np.float32)), "(125,)"),
     "other weights": (lambda data: rewrite(data, parameters=np.ones(125, np.float32)), "self_check"),
-    "other inputs": (lambda data: rewrite(data, {"inputs": "11"}), "(120,)"),
+    "other inputs": (lambda data: rewrite(data, {"inputs": "11"}), "product is 11"),
     "endless inputs": (lambda data: rewrite(data, {"inputs": "9" * 5000}), "ValueError"),
     "inputs in words": (lambda data: rewrite(data, {"inputs": "many"}), "many"),
     "other size": (lambda data: rewrite(data, {"height": "4"}), "product is 12"),

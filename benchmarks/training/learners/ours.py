@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from mnist_core import Dataset, EpochReport, Split, TrainingConfig, TrainingState, train
+from mnist_core.architecture import Architecture
 from mnist_core.product import load_blas
 from mnist_core.threads import blas_threads
 
@@ -24,7 +25,10 @@ class Learner:
             epochs=100_000,
             batch_size=configuration.batch_size,
             learning_rate=configuration.learning_rate,
-            threads=min(blas_threads(configuration.sizes, configuration.batch_size), configuration.threads),
+            threads=min(
+                blas_threads(Architecture.of_sizes(configuration.sizes), configuration.batch_size),
+                configuration.threads,
+            ),
         )
         load_blas()
         threadpool_limits(limits=config.threads, user_api="blas")

@@ -83,6 +83,7 @@ class Network(google.protobuf.message.Message):
     OUTPUT_FIELD_NUMBER: builtins.int
     LOSS_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
+    LAYERS_FIELD_NUMBER: builtins.int
     height: builtins.int
     """Rows of an image, in pixels."""
     width: builtins.int
@@ -97,7 +98,13 @@ class Network(google.protobuf.message.Message):
     """Of its parameters and arithmetic."""
     @property
     def layer_sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Inputs, hidden neurons and classes: 784, 30, 10."""
+        """Inputs, hidden neurons and classes: 784, 30, 10. Of a convolution, the numbers that come out of it and the
+        pooling after it.
+        """
+
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mnist_proto.v1.training_pb2.Layer]:
+        """The hidden layers, from the input's side. Empty: those of layer_sizes, dense."""
 
     def __init__(
         self,
@@ -109,8 +116,9 @@ class Network(google.protobuf.message.Message):
         output: mnist_proto.v1.training_pb2.Output.ValueType = ...,
         loss: mnist_proto.v1.training_pb2.Loss.ValueType = ...,
         dtype: mnist_proto.v1.training_pb2.Dtype.ValueType = ...,
+        layers: collections.abc.Iterable[mnist_proto.v1.training_pb2.Layer] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["activation", b"activation", "dtype", b"dtype", "height", b"height", "layer_sizes", b"layer_sizes", "loss", b"loss", "output", b"output", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["activation", b"activation", "dtype", b"dtype", "height", b"height", "layer_sizes", b"layer_sizes", "layers", b"layers", "loss", b"loss", "output", b"output", "width", b"width"]) -> None: ...
 
 Global___Network: typing_extensions.TypeAlias = Network
 

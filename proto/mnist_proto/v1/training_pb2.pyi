@@ -160,6 +160,10 @@ class _InitializationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """Weights from the standard normal distribution divided by the square root of the layer's inputs,
     biases from the standard normal.
     """
+    INITIALIZATION_HE: _Initialization.ValueType  # 3
+    """Weights from the standard normal distribution divided by the square root of half the layer's inputs,
+    biases 0. Suits ReLU.
+    """
 
 class Initialization(_Initialization, metaclass=_InitializationEnumTypeWrapper):
     """How the weights are drawn before training."""
@@ -171,6 +175,10 @@ INITIALIZATION_NORMAL: Initialization.ValueType  # 1
 INITIALIZATION_SCALED: Initialization.ValueType  # 2
 """Weights from the standard normal distribution divided by the square root of the layer's inputs,
 biases from the standard normal.
+"""
+INITIALIZATION_HE: Initialization.ValueType  # 3
+"""Weights from the standard normal distribution divided by the square root of half the layer's inputs,
+biases 0. Suits ReLU.
 """
 Global___Initialization: typing_extensions.TypeAlias = Initialization
 
@@ -197,6 +205,58 @@ DTYPE_FLOAT32: Dtype.ValueType  # 1
 DTYPE_FLOAT64: Dtype.ValueType  # 2
 """64-bit IEEE 754."""
 Global___Dtype: typing_extensions.TypeAlias = Dtype
+
+class _Optimizer:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OptimizerEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Optimizer.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OPTIMIZER_UNSPECIFIED: _Optimizer.ValueType  # 0
+    """The default, sgd."""
+    OPTIMIZER_SGD: _Optimizer.ValueType  # 1
+    """A step along the mean gradient, and a share of the step before (momentum)."""
+    OPTIMIZER_ADAMW: _Optimizer.ValueType  # 2
+    """Each number's mean gradient divided by its root mean square, over the last steps (0.9 and 0.99 of both
+    means are kept a step), with the decay of weights apart from that.
+    """
+
+class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
+    """What turns the gradient of a mini-batch into a step."""
+
+OPTIMIZER_UNSPECIFIED: Optimizer.ValueType  # 0
+"""The default, sgd."""
+OPTIMIZER_SGD: Optimizer.ValueType  # 1
+"""A step along the mean gradient, and a share of the step before (momentum)."""
+OPTIMIZER_ADAMW: Optimizer.ValueType  # 2
+"""Each number's mean gradient divided by its root mean square, over the last steps (0.9 and 0.99 of both
+means are kept a step), with the decay of weights apart from that.
+"""
+Global___Optimizer: typing_extensions.TypeAlias = Optimizer
+
+class _Schedule:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ScheduleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Schedule.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SCHEDULE_UNSPECIFIED: _Schedule.ValueType  # 0
+    """The default, constant."""
+    SCHEDULE_CONSTANT: _Schedule.ValueType  # 1
+    """As it is."""
+    SCHEDULE_COSINE: _Schedule.ValueType  # 2
+    """Along half a cosine down to 0 after the last step of the last of `epochs`."""
+
+class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
+    """How the learning rate goes on from step to step."""
+
+SCHEDULE_UNSPECIFIED: Schedule.ValueType  # 0
+"""The default, constant."""
+SCHEDULE_CONSTANT: Schedule.ValueType  # 1
+"""As it is."""
+SCHEDULE_COSINE: Schedule.ValueType  # 2
+"""Along half a cosine down to 0 after the last step of the last of `epochs`."""
+Global___Schedule: typing_extensions.TypeAlias = Schedule
 
 class _StopReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -251,6 +311,167 @@ class HiddenLayers(google.protobuf.message.Message):
 Global___HiddenLayers: typing_extensions.TypeAlias = HiddenLayers
 
 @typing.final
+class Layer(google.protobuf.message.Message):
+    """A hidden layer. Convolutions come first, a pooling right after one of them, then dense layers; dropout
+    comes after the last convolution or after a dense layer. After convolutions, with their pooling, and dense
+    layers comes the activation.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DENSE_FIELD_NUMBER: builtins.int
+    CONVOLUTION_FIELD_NUMBER: builtins.int
+    MAX_POOL_FIELD_NUMBER: builtins.int
+    DROPOUT_FIELD_NUMBER: builtins.int
+    @property
+    def dense(self) -> Global___DenseLayer:
+        """Neurons that each look at all of what comes in."""
+
+    @property
+    def convolution(self) -> Global___ConvolutionLayer:
+        """Kernels, laid wherever they fit."""
+
+    @property
+    def max_pool(self) -> Global___MaxPoolLayer:
+        """The largest of each 2 x 2 outputs."""
+
+    @property
+    def dropout(self) -> Global___DropoutLayer:
+        """Leaves out outputs while training."""
+
+    def __init__(
+        self,
+        *,
+        dense: Global___DenseLayer | None = ...,
+        convolution: Global___ConvolutionLayer | None = ...,
+        max_pool: Global___MaxPoolLayer | None = ...,
+        dropout: Global___DropoutLayer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["convolution", b"convolution", "dense", b"dense", "dropout", b"dropout", "layer", b"layer", "max_pool", b"max_pool"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["convolution", b"convolution", "dense", b"dense", "dropout", b"dropout", "layer", b"layer", "max_pool", b"max_pool"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["layer", b"layer"]) -> typing.Literal["dense", "convolution", "max_pool", "dropout"] | None: ...
+
+Global___Layer: typing_extensions.TypeAlias = Layer
+
+@typing.final
+class DenseLayer(google.protobuf.message.Message):
+    """Neurons that each look at all of what comes in."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NEURONS_FIELD_NUMBER: builtins.int
+    neurons: builtins.int
+    """1 to 65,536."""
+    def __init__(
+        self,
+        *,
+        neurons: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["neurons", b"neurons"]) -> None: ...
+
+Global___DenseLayer: typing_extensions.TypeAlias = DenseLayer
+
+@typing.final
+class ConvolutionLayer(google.protobuf.message.Message):
+    """Features, each found by a kernel of size x size at every place of the image where it fits."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    features: builtins.int
+    """Kernels, 1 to 1,024."""
+    size: builtins.int
+    """Rows and columns of a kernel, 1 to 31, at most those of what it is laid on."""
+    def __init__(
+        self,
+        *,
+        features: builtins.int = ...,
+        size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["features", b"features", "size", b"size"]) -> None: ...
+
+Global___ConvolutionLayer: typing_extensions.TypeAlias = ConvolutionLayer
+
+@typing.final
+class MaxPoolLayer(google.protobuf.message.Message):
+    """The largest of each 2 x 2 outputs of the convolution before it; an odd last row or column is left out."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___MaxPoolLayer: typing_extensions.TypeAlias = MaxPoolLayer
+
+@typing.final
+class DropoutLayer(google.protobuf.message.Message):
+    """While training, outputs of the layer before it are left out by chance, and the others multiplied by
+    1 / (1 - rate).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RATE_FIELD_NUMBER: builtins.int
+    rate: builtins.float
+    """Share that is left out, greater than 0, less than 1."""
+    def __init__(
+        self,
+        *,
+        rate: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["rate", b"rate"]) -> None: ...
+
+Global___DropoutLayer: typing_extensions.TypeAlias = DropoutLayer
+
+@typing.final
+class Augmentation(google.protobuf.message.Message):
+    """How images are varied, anew each time, before they are learnt from. What is drawn for an image is uniform
+    from minus a number to that number; 0 does not vary.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROTATION_FIELD_NUMBER: builtins.int
+    SCALE_FIELD_NUMBER: builtins.int
+    SHEAR_FIELD_NUMBER: builtins.int
+    SHIFT_FIELD_NUMBER: builtins.int
+    ELASTIC_FIELD_NUMBER: builtins.int
+    ELASTIC_SIGMA_FIELD_NUMBER: builtins.int
+    THICKNESS_FIELD_NUMBER: builtins.int
+    rotation: builtins.float
+    """Turned, in degrees, 0 to 180."""
+    scale: builtins.float
+    """What height and width, each by itself, grow by as a share of themselves, 0 to 0.9."""
+    shear: builtins.float
+    """What a row moves to the side as a share of its distance from the middle, 0 to 1."""
+    shift: builtins.float
+    """Pixels moved down and pixels moved to the right, 0 to 100."""
+    elastic: builtins.float
+    """What smoothed random fields (Simard 2003, alpha) are multiplied by, in pixels, 0 to 1,000."""
+    elastic_sigma: builtins.float
+    """Standard deviation of the Gaussian that smooths them, in pixels, 0.5 to 100. Default 4."""
+    thickness: builtins.float
+    """What a pixel comes closer to the most ink around it, or to the least, as a share of the difference, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        rotation: builtins.float = ...,
+        scale: builtins.float = ...,
+        shear: builtins.float = ...,
+        shift: builtins.float = ...,
+        elastic: builtins.float = ...,
+        elastic_sigma: builtins.float | None = ...,
+        thickness: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_elastic_sigma", b"_elastic_sigma", "elastic_sigma", b"elastic_sigma"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_elastic_sigma", b"_elastic_sigma", "elastic", b"elastic", "elastic_sigma", b"elastic_sigma", "rotation", b"rotation", "scale", b"scale", "shear", b"shear", "shift", b"shift", "thickness", b"thickness"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_elastic_sigma", b"_elastic_sigma"]) -> typing.Literal["elastic_sigma"] | None: ...
+
+Global___Augmentation: typing_extensions.TypeAlias = Augmentation
+
+@typing.final
 class TrainingConfig(google.protobuf.message.Message):
     """What to train and how. Every hyperparameter may be absent, which means what the recipe says: the defaults
     given here are those of `classic`. A value that is present is judged as it is, zero too.
@@ -279,6 +500,12 @@ class TrainingConfig(google.protobuf.message.Message):
     TIME_BUDGET_FIELD_NUMBER: builtins.int
     UNTIL_ACCURACY_FIELD_NUMBER: builtins.int
     KEEP_BEST_FIELD_NUMBER: builtins.int
+    LAYERS_FIELD_NUMBER: builtins.int
+    OPTIMIZER_FIELD_NUMBER: builtins.int
+    SCHEDULE_FIELD_NUMBER: builtins.int
+    WARM_UP_FIELD_NUMBER: builtins.int
+    CLIP_NORM_FIELD_NUMBER: builtins.int
+    AUGMENTATION_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model to make a version of, models/{m}. Empty: the model is named after the job."""
@@ -302,13 +529,15 @@ class TrainingConfig(google.protobuf.message.Message):
     batch_size: builtins.int
     """Images a mini-batch, at least 1. Default 10. An epoch's last mini-batch may be shorter."""
     learning_rate: builtins.float
-    """Step along the mean gradient of a mini-batch, finite, greater than 0. Default 3.0."""
+    """Of a step: with sgd, along the mean gradient of a mini-batch; with adamw, some 0.001 to 0.003. Finite,
+    greater than 0. Default 3.0.
+    """
     weight_decay: builtins.float
-    """L2 penalty: 1/2 x weight_decay x |w|^2 is added to the mean loss, for weights, not biases. Finite, at
-    least 0. Default 0.
+    """L2 penalty: 1/2 x weight_decay x |w|^2 is added to the mean loss, for weights, not biases. With adamw,
+    weights lose this share of themselves, times the learning rate, a step. Finite, at least 0. Default 0.
     """
     momentum: builtins.float
-    """Share of the last step that is carried on, 0 up to but excluding 1. Default 0."""
+    """Share of the last step that is carried on, 0 up to but excluding 1. With sgd only. Default 0."""
     patience: builtins.int
     """Stop after so many epochs without a better accuracy on the validation split, at least 1. Absent: all
     epochs are done.
@@ -318,7 +547,9 @@ class TrainingConfig(google.protobuf.message.Message):
     training images. Absent: only batches sent as VALIDATION are. Not both.
     """
     seed: builtins.int
-    """Fixes the initial weights and the order of the images. Absent: the server draws one and says it."""
+    """Fixes the initial weights, the order of the images and all else that is drawn. Absent: the server draws
+    one and says it.
+    """
     dtype: Global___Dtype.ValueType
     """Default float32."""
     dataset: builtins.str
@@ -333,13 +564,21 @@ class TrainingConfig(google.protobuf.message.Message):
     """The version made holds the weights of the epoch with the best accuracy on the validation split, the first of
     them on a tie, not those of the last epoch. Default false.
     """
+    optimizer: Global___Optimizer.ValueType
+    """Default sgd."""
+    schedule: Global___Schedule.ValueType
+    """Default constant."""
+    warm_up: builtins.float
+    """Share of all steps, 0 to 1, for which the learning rate first rises from 0. Default 0."""
+    clip_norm: builtins.float
+    """A gradient that is longer is shortened to this length, finite, greater than 0. Absent: none is."""
     recipe: builtins.str
     """What absent hyperparameters are taken from: classic, quick, mlp, mlp-augmented or best. What is present
     goes before it. Empty: classic.
     """
     @property
     def hidden_layers(self) -> Global___HiddenLayers:
-        """Absent: one hidden layer of 30 neurons."""
+        """Absent, with no layers either: one hidden layer of 30 neurons."""
 
     @property
     def time_budget(self) -> google.protobuf.duration_pb2.Duration:
@@ -347,6 +586,16 @@ class TrainingConfig(google.protobuf.message.Message):
         `seconds` of its epochs. Waiting, being paused and what is computed again after a crash do not count. Which
         epoch is the last then depends on the machine; the weights after each epoch do not. Absent: all epochs.
         """
+
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Layer]:
+        """The hidden layers, from the input's side, where some are no plain dense ones. At most 64. Not together
+        with hidden_layers.
+        """
+
+    @property
+    def augmentation(self) -> Global___Augmentation:
+        """Absent: images are learnt from as they are."""
 
     def __init__(
         self,
@@ -372,12 +621,20 @@ class TrainingConfig(google.protobuf.message.Message):
         time_budget: google.protobuf.duration_pb2.Duration | None = ...,
         until_accuracy: builtins.float | None = ...,
         keep_best: builtins.bool | None = ...,
+        layers: collections.abc.Iterable[Global___Layer] | None = ...,
+        optimizer: Global___Optimizer.ValueType = ...,
+        schedule: Global___Schedule.ValueType = ...,
+        warm_up: builtins.float | None = ...,
+        clip_norm: builtins.float | None = ...,
+        augmentation: Global___Augmentation | None = ...,
         recipe: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "keep_best", b"keep_best", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_weight_decay", b"_weight_decay", "activation", b"activation", "batch_size", b"batch_size", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "keep_best", b"keep_best", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_clip_norm", b"_clip_norm", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_warm_up", b"_warm_up", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "clip_norm", b"clip_norm", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "keep_best", b"keep_best", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "warm_up", b"warm_up", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_clip_norm", b"_clip_norm", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_warm_up", b"_warm_up", "_weight_decay", b"_weight_decay", "activation", b"activation", "augmentation", b"augmentation", "batch_size", b"batch_size", "clip_norm", b"clip_norm", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "keep_best", b"keep_best", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "optimizer", b"optimizer", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "schedule", b"schedule", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "warm_up", b"warm_up", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_clip_norm", b"_clip_norm"]) -> typing.Literal["clip_norm"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
     @typing.overload
@@ -394,6 +651,8 @@ class TrainingConfig(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_until_accuracy", b"_until_accuracy"]) -> typing.Literal["until_accuracy"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_images", b"_validation_images"]) -> typing.Literal["validation_images"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_warm_up", b"_warm_up"]) -> typing.Literal["warm_up"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
 
@@ -432,7 +691,9 @@ class ResolvedConfig(google.protobuf.message.Message):
 
     @property
     def layer_sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Inputs, hidden neurons and classes: 784, 30, 10."""
+        """Inputs, hidden neurons and classes: 784, 30, 10. Of a convolution, the numbers that come out of it and the
+        pooling after it.
+        """
 
     @property
     def environment(self) -> Global___Environment:
@@ -643,7 +904,7 @@ class EpochFinished(google.protobuf.message.Message):
     loss: builtins.float
     """Mean loss of the training images as they were learnt from, without the L2 penalty."""
     learning_rate: builtins.float
-    """The learning rate of this epoch."""
+    """The learning rate of this epoch's last mini-batch."""
     seconds: builtins.float
     """Learning and evaluating, in seconds."""
     weights_hash: builtins.str
