@@ -33,6 +33,7 @@ from mnist_client.errors import (
 )
 from mnist_client.results import (
     Accepted,
+    Augmentation,
     Cancelled,
     ClassMetrics,
     Continued,
@@ -71,6 +72,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "AsyncTrainingJob",
+    "Augmentation",
     "CallCancelled",
     "Cancelled",
     "ClassMetrics",

@@ -51,6 +51,7 @@ from mnist_client.prediction import (
 )
 from mnist_client.prediction_stream import PredictionStream
 from mnist_client.results import (
+    Augmentation,
     Evaluation,
     Event,
     Job,
@@ -134,6 +135,7 @@ class Client:
         name: str | None = None,
         recipe: str | None = None,
         hidden: Hidden | None = None,
+        layers: str | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -143,6 +145,11 @@ class Client:
         initialization: str | None = None,
         weight_decay: float | None = None,
         momentum: float | None = None,
+        optimizer: str | None = None,
+        schedule: str | None = None,
+        warm_up: float | None = None,
+        clip_norm: float | None = None,
+        augmentation: Augmentation | None = None,
         patience: int | None = None,
         until_accuracy: float | None = None,
         time_budget: float | None = None,
@@ -165,10 +172,17 @@ class Client:
         name: the model to make a version of; None names it after the job.
         recipe: 'classic', 'quick', 'mlp', 'mlp-augmented' or 'best'.
         hidden: neurons of the hidden layers, one number or several; () for none.
+        layers: instead, hidden layers of all kinds: '20C5-P-40C5-P-150-D0.5' is 20 features by kernels of
+            5 x 5, pooling, 40 more, pooling, 150 neurons, and dropout of half of them.
         activation: of the hidden layers: 'sigmoid', 'tanh' or 'relu'.
         output: activation of the last layer: 'sigmoid' or 'softmax'.
         loss: 'quadratic' or 'cross_entropy'.
-        initialization: 'normal' or 'scaled'.
+        initialization: 'normal', 'scaled' or 'he'.
+        optimizer: 'sgd' or 'adamw', whose learning rate is some 0.001 to 0.003.
+        schedule: 'constant', or 'cosine', on which the learning rate falls to 0.
+        warm_up: share of all steps for which the learning rate first rises.
+        clip_norm: the length that a longer gradient is shortened to.
+        augmentation: how images are varied before they are learnt from.
         patience: epochs without a better accuracy on the validation split after which to stop.
         until_accuracy: accuracy on the validation split, 0 to 1, at which to stop.
         time_budget: seconds of learning and testing after which to stop, at the end of an epoch.
@@ -185,6 +199,7 @@ class Client:
             name=name,
             recipe=recipe,
             hidden=hidden,
+            layers=layers,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -194,6 +209,11 @@ class Client:
             initialization=initialization,
             weight_decay=weight_decay,
             momentum=momentum,
+            optimizer=optimizer,
+            schedule=schedule,
+            warm_up=warm_up,
+            clip_norm=clip_norm,
+            augmentation=augmentation,
             patience=patience,
             until_accuracy=until_accuracy,
             time_budget=time_budget,

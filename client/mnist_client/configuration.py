@@ -4,9 +4,12 @@ import math
 import operator
 import uuid
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TypeAlias, TypeVar
 
 from mnist_client.errors import InvalidInput
+from mnist_client.layers import parse_layers
+from mnist_client.results import Augmentation
 from mnist_proto.names import expand_dataset, expand_job, expand_model
 from mnist_proto.v1 import training_pb2 as pb
 
@@ -22,12 +25,16 @@ def training_config(
     name: str | None,
     recipe: str | None,
     hidden: Hidden | None,
+    layers: str | None,
+    augmentation: Augmentation | None,
     promote: bool,
     request_id: str | None,
     activation: str | None,
     output: str | None,
     loss: str | None,
     initialization: str | None,
+    optimizer: str | None,
+    schedule: str | None,
     dtype: str | None,
     validation: int | None,
     time_budget: float | None,
@@ -46,11 +53,17 @@ def training_config(
     if hidden is not None:
         config.hidden_layers.SetInParent()
         config.hidden_layers.sizes.extend(_sizes(hidden))
+    if layers is not None:
+        config.layers.extend(parse_layers(layers))
+    if augmentation is not None:
+        _set_augmentation(config, augmentation)
     words = {
         "activation": activation,
         "output": output,
         "loss": loss,
         "initialization": initialization,
+        "optimizer": optimizer,
+        "schedule": schedule,
         "dtype": dtype,
     }
     for field, word in words.items():
@@ -123,6 +136,15 @@ def _sizes(hidden: Hidden) -> list[int]:
     if not all(0 <= size < 2**31 for size in sizes):
         raise InvalidInput.of("hidden", repr(hidden), "a number of neurons, or one for each hidden layer")
     return sizes
+
+
+def _set_augmentation(config: pb.TrainingConfig, augmentation: Augmentation) -> None:
+    config.augmentation.SetInParent()
+    for name, value in asdict(augmentation).items():
+        try:
+            setattr(config.augmentation, name, value)
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidInput.of(f"augmentation.{name}", repr(value), "a number") from None
 
 
 def _enum(field: str, word: str) -> int:

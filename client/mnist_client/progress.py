@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mnist_client.results import (
     Accepted,
@@ -151,11 +151,17 @@ class TrainingProgress:
         return values
 
 
+def network_text(layer_sizes: Sequence[int], layers: str) -> str:
+    """Returns inputs, hidden layers and classes: 784-30-10, or 784-20C5-P-150-10."""
+    hidden = [layers] if layers else list(map(str, layer_sizes[1:-1]))
+    return "-".join([str(layer_sizes[0]), *hidden, str(layer_sizes[-1])])
+
+
 def describe(config: ResolvedConfig) -> list[str]:
     """Returns what a job trains, and on what, in two lines. Values that are the book's own are left out."""
     asked = config.hyperparameters
-    network = "-".join(str(size) for size in config.layer_sizes)
-    activations = [asked.activation] * bool(asked.hidden_layers) + [asked.output]
+    network = network_text(config.layer_sizes, asked.layers)
+    activations = [asked.activation] * bool(asked.hidden_layers or asked.layers) + [asked.output]
     words = [f"recipe {asked.recipe}"] if asked.recipe != "classic" else []
     words += [
         f"{network} {' and '.join(dict.fromkeys(activations))}",
@@ -166,6 +172,14 @@ def describe(config: ResolvedConfig) -> list[str]:
     for name, value in (("weight decay", asked.weight_decay), ("momentum", asked.momentum)):
         if value:
             words.append(f"{name} {value:g}")
+    if asked.optimizer != "sgd":
+        words.append(asked.optimizer)
+    if asked.schedule != "constant" or asked.warm_up:
+        words.append(f"{asked.schedule} after warming up" if asked.warm_up else asked.schedule)
+    if asked.clip_norm is not None:
+        words.append(f"gradients clipped to {asked.clip_norm:g}")
+    if asked.augmentation is not None:
+        words.append("images varied")
     if asked.initialization != "normal":
         words.append(f"{asked.initialization} weights")
     if asked.dtype != "float32":

@@ -113,6 +113,29 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """How images are varied before they are learnt from, anew each time.
+
+    What is drawn for an image is uniform from minus a number to that number; 0 does not vary.
+    """
+
+    rotation: float = 0.0
+    """Degrees, 0 to 180."""
+    scale: float = 0.0
+    """What height and width, each by itself, grow by as a share of themselves, 0 to 0.9."""
+    shear: float = 0.0
+    """What a row moves to the side as a share of its distance from the middle, 0 to 1."""
+    shift: float = 0.0
+    """Pixels down and pixels to the right, 0 to 100."""
+    elastic: float = 0.0
+    """What smoothed random fields (Simard 2003, alpha) are multiplied by, in pixels, 0 to 1,000."""
+    elastic_sigma: float = 4.0
+    """Standard deviation of the Gaussian that smooths them, in pixels, 0.5 to 100."""
+    thickness: float = 0.0
+    """What a pixel comes closer to the most ink around it, or to the least, as a share, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameters:
     """What to train and how, with every default filled in."""
 
@@ -121,7 +144,7 @@ class Hyperparameters:
     recipe: str
     """What hyperparameters were taken from that were not given."""
     hidden_layers: tuple[int, ...]
-    """Neurons a layer, from the input's side."""
+    """Neurons a layer, from the input's side; () where `layers` says more."""
     activation: str
     """Of the hidden layers: 'sigmoid', 'tanh' or 'relu'."""
     output: str
@@ -129,12 +152,24 @@ class Hyperparameters:
     loss: str
     """'quadratic' or 'cross_entropy'."""
     initialization: str
-    """'normal' or 'scaled'."""
+    """'normal', 'scaled' or 'he'."""
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float
     momentum: float
+    layers: str = ""
+    """The hidden layers where some are no plain dense ones: '20C5-P-40C5-P-150-D0.5'."""
+    optimizer: str = "sgd"
+    """'sgd' or 'adamw'."""
+    schedule: str = "constant"
+    """'constant' or 'cosine'."""
+    warm_up: float = 0.0
+    """Share of all steps for which the learning rate first rises."""
+    clip_norm: float | None = None
+    """The length that longer gradients are shortened to; None: none are."""
+    augmentation: Augmentation | None = None
+    """How images are varied before they are learnt from; None: they are not."""
     patience: int | None
     """Epochs without a better accuracy on the validation split after which it stops; None: it does not."""
     until_accuracy: float | None
@@ -174,7 +209,7 @@ class ResolvedConfig:
 
     hyperparameters: Hyperparameters
     layer_sizes: tuple[int, ...]
-    """Inputs, hidden neurons, classes: (784, 30, 10)."""
+    """Inputs, hidden neurons, classes: (784, 30, 10). Of a convolution, what comes out after pooling."""
     dataset: str
     """datasets/{sha256}, the hash of images and labels."""
     train_images: int
@@ -417,7 +452,7 @@ class Network:
     """What a network is made of, and the images that it takes."""
 
     layer_sizes: tuple[int, ...]
-    """Inputs, hidden neurons, classes: (784, 30, 10)."""
+    """Inputs, hidden neurons, classes: (784, 30, 10). Of a convolution, what comes out after pooling."""
     height: int
     width: int
     activation: str
@@ -428,6 +463,8 @@ class Network:
     """What its training made small: 'quadratic' or 'cross_entropy'."""
     dtype: str
     """'float32' or 'float64'."""
+    layers: str = ""
+    """The hidden layers where some are no plain dense ones: '20C5-P-40C5-P-150-D0.5'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

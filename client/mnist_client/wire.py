@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mnist_client import results
 from mnist_client.errors import InternalError
+from mnist_client.layers import layers_text
 from mnist_proto.v1 import dataset_pb2, evaluation_pb2, images_pb2, model_pb2, server_pb2
 from mnist_proto.v1 import training_pb2 as pb
 
@@ -122,6 +123,12 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
+        layers=layers_text(config.layers),
+        optimizer=_word(pb.Optimizer.DESCRIPTOR, config.optimizer, "OPTIMIZER_"),
+        schedule=_word(pb.Schedule.DESCRIPTOR, config.schedule, "SCHEDULE_"),
+        warm_up=config.warm_up,
+        clip_norm=config.clip_norm if config.HasField("clip_norm") else None,
+        augmentation=_augmentation(config.augmentation) if config.HasField("augmentation") else None,
         patience=config.patience if config.HasField("patience") else None,
         until_accuracy=config.until_accuracy if config.HasField("until_accuracy") else None,
         time_budget=config.time_budget.ToNanoseconds() / 1e9 if config.HasField("time_budget") else None,
@@ -265,7 +272,12 @@ def _network(network: model_pb2.Network) -> results.Network:
         output=_word(pb.Output.DESCRIPTOR, network.output, "OUTPUT_"),
         loss=_word(pb.Loss.DESCRIPTOR, network.loss, "LOSS_"),
         dtype=_word(pb.Dtype.DESCRIPTOR, network.dtype, "DTYPE_"),
+        layers=layers_text(network.layers),
     )
+
+
+def _augmentation(augmentation: pb.Augmentation) -> results.Augmentation:
+    return results.Augmentation(**{field.name: value for field, value in augmentation.ListFields()})
 
 
 def _epoch_fields(epoch: pb.EpochFinished) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mnist_core.configuration import TrainingConfig
 from mnist_core.dataset import Dataset, Split
 from mnist_core.errors import CheckpointError, ChecksumError, Diverged, InvalidValue
 from mnist_core.evaluation import Evaluation, Mistake, evaluate
+from mnist_core.layer import Convolution, Dense, Dropout, MaxPool
 from mnist_core.network import Network
 from mnist_core.recipes import CLASSIC, RECIPES
 from mnist_core.training import EpochReport, Progress, TrainingState, train
@@ -23,11 +24,15 @@ __all__ = [
     "Augmentation",
     "CheckpointError",
     "ChecksumError",
+    "Convolution",
     "Dataset",
+    "Dense",
     "Diverged",
+    "Dropout",
     "EpochReport",
     "Evaluation",
     "InvalidValue",
+    "MaxPool",
     "Mistake",
     "Network",
     "Progress",

@@ -3,15 +3,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mnist_client.cli.parameters import (
+    AUGMENTATION,
     JOB,
     LAYERS,
     MODEL,
+    SIZES,
     Settings,
     Word,
     layer_sizes,
     pass_settings,
     shared_options,
 )
+from mnist_client.results import Augmentation
 
 FRESH: dict[str, str | None] = {"MNIST_SERVER": None, "MNIST_OUTPUT": None, "MNIST_TIMEOUT": None}
 
@@ -104,7 +107,14 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
         (MODEL, "models/m", "models/m"),
         (JOB, "job-a", "jobs/job-a"),
         (JOB, "jobs/job-a", "jobs/job-a"),
-        (LAYERS, "7", (7,)),
+        (SIZES, "7", (7,)),
+        (LAYERS, "20C5-P-30", "20C5-P-30"),
+        (AUGMENTATION, "rotation=10", Augmentation(rotation=10)),
+        (
+            AUGMENTATION,
+            "shift=1.5, elastic-sigma=5,elastic=-1",
+            Augmentation(shift=1.5, elastic=-1, elastic_sigma=5),
+        ),
     ],
 )
 def test_words_become_values(word: Word, text: str, value: object) -> None:
@@ -112,7 +122,21 @@ def test_words_become_values(word: Word, text: str, value: object) -> None:
     assert word.convert(value, None, None) == value  # click may hand over what it was given
 
 
-@pytest.mark.parametrize(("word", "text"), [(MODEL, "M"), (MODEL, "m@"), (JOB, "jobs/"), (LAYERS, "x")])
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        (MODEL, "M"),
+        (MODEL, "m@"),
+        (JOB, "jobs/"),
+        (SIZES, "x"),
+        (LAYERS, "20C"),
+        (AUGMENTATION, ""),
+        (AUGMENTATION, "turn=3"),
+        (AUGMENTATION, "shift"),
+        (AUGMENTATION, "shift=1,shift=2"),
+        (AUGMENTATION, "shift=far"),
+    ],
+)
 def test_words_that_are_not_valid_are_usage_errors(word: Word, text: str) -> None:
     with pytest.raises(click.BadParameter, match="expected"):
         word.convert(text, None, None)

@@ -17,6 +17,7 @@ from PIL import Image
 from mnist_client import (
     Accepted,
     AlreadyExists,
+    Augmentation,
     CallCancelled,
     Client,
     ConditionNotMet,
@@ -116,7 +117,7 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
         few,
         name="optioned",
         recipe="quick",
-        hidden=(12, 11),
+        layers="12-D0.25-11",
         epochs=3,
         batch_size=7,
         learning_rate=0.25,
@@ -126,6 +127,11 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
         initialization="scaled",
         weight_decay=0.125,
         momentum=0.5,
+        optimizer="sgd",
+        schedule="cosine",
+        warm_up=0.25,
+        clip_norm=2.0,
+        augmentation=Augmentation(rotation=10, elastic=24, elastic_sigma=5),
         patience=2,
         until_accuracy=0.75,
         time_budget=90.5,
@@ -139,11 +145,13 @@ def test_every_option_reaches_the_job(client: Client, few: Dataset) -> None:
     config = job.status().config
     asked = config.hyperparameters
     assert asked.model == "models/optioned"
-    assert (asked.recipe, asked.hidden_layers) == ("quick", (12, 11))
+    assert (asked.recipe, asked.layers) == ("quick", "12-D0.25-11")
     assert (asked.until_accuracy, asked.time_budget, asked.keep_best) == (0.75, 90.5, True)
     assert (asked.epochs, asked.batch_size, asked.learning_rate) == (3, 7, 0.25)
     assert (asked.activation, asked.output, asked.loss) == ("relu", "softmax", "cross_entropy")
     assert (asked.initialization, asked.weight_decay, asked.momentum) == ("scaled", 0.125, 0.5)
+    assert (asked.optimizer, asked.schedule, asked.warm_up, asked.clip_norm) == ("sgd", "cosine", 0.25, 2.0)
+    assert asked.augmentation == Augmentation(rotation=10, elastic=24, elastic_sigma=5)
     assert (asked.patience, asked.validation_images) == (2, 40)
     assert (asked.seed, asked.dtype, asked.promote) == (2**40, "float64", True)
     assert asked.request_id == "an-id-of-ours"

@@ -10,18 +10,23 @@ from google.protobuf.duration_pb2 import Duration
 
 from mnist_client.configuration import job_name, list_jobs_request, model_name, positive, training_config
 from mnist_client.errors import InvalidInput
+from mnist_client.results import Augmentation
 from mnist_proto.v1 import training_pb2 as pb
 
 NOTHING: dict[str, Any] = {
     "name": None,
     "recipe": None,
     "hidden": None,
+    "layers": None,
+    "augmentation": None,
     "promote": False,
     "request_id": None,
     "activation": None,
     "output": None,
     "loss": None,
     "initialization": None,
+    "optimizer": None,
+    "schedule": None,
     "dtype": None,
     "validation": None,
     "time_budget": None,
@@ -54,6 +59,12 @@ def test_everything_can_be_asked_for() -> None:
         output="softmax",
         loss="cross_entropy",
         initialization="scaled",
+        optimizer="adamw",
+        schedule="cosine",
+        warm_up=0.5,
+        clip_norm=1.5,
+        layers="20C5-P-D0.5",
+        augmentation=Augmentation(shear=0.25),
         dtype="float64",
         validation=7,
         epochs=3,
@@ -76,6 +87,18 @@ def test_everything_can_be_asked_for() -> None:
         output=pb.OUTPUT_SOFTMAX,
         loss=pb.LOSS_CROSS_ENTROPY,
         initialization=pb.INITIALIZATION_SCALED,
+        optimizer=pb.OPTIMIZER_ADAMW,
+        schedule=pb.SCHEDULE_COSINE,
+        warm_up=0.5,
+        clip_norm=1.5,
+        layers=[
+            pb.Layer(convolution=pb.ConvolutionLayer(features=20, size=5)),
+            pb.Layer(max_pool=pb.MaxPoolLayer()),
+            pb.Layer(dropout=pb.DropoutLayer(rate=0.5)),
+        ],
+        augmentation=pb.Augmentation(
+            rotation=0, scale=0, shear=0.25, shift=0, elastic=0, elastic_sigma=4, thickness=0
+        ),
         epochs=3,
         batch_size=4,
         learning_rate=0.5,
@@ -118,7 +141,7 @@ def test_numpy_numbers_are_numbers() -> None:
 
 
 def test_words_are_those_of_the_wire() -> None:
-    for field in ("activation", "output", "loss", "initialization", "dtype"):
+    for field in ("activation", "output", "loss", "initialization", "optimizer", "schedule", "dtype"):
         enum = pb.TrainingConfig.DESCRIPTOR.fields_by_name[field].enum_type
         assert enum is not None
         for value in enum.values:

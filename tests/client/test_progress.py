@@ -7,6 +7,7 @@ import pytest
 from mnist_client.progress import TrainingProgress, describe
 from mnist_client.results import (
     Accepted,
+    Augmentation,
     Cancelled,
     Continued,
     Draining,
@@ -271,6 +272,27 @@ def test_description_of_another_run() -> None:
         "weight decay 0.0001, momentum 0.9, scaled weights, float64, seed 42"
     )
     assert second == "60,000 images to learn from, 5,000 to validate on"
+
+
+def test_description_of_a_convolutional_network() -> None:
+    hyperparameters = dataclasses.replace(
+        CONFIG.hyperparameters,
+        hidden_layers=(),
+        layers="20C5-P-150",
+        activation="relu",
+        output="softmax",
+        loss="cross_entropy",
+        optimizer="adamw",
+        schedule="cosine",
+        warm_up=0.1,
+        clip_norm=2.5,
+        augmentation=Augmentation(rotation=10),
+    )
+    config = dataclasses.replace(CONFIG, hyperparameters=hyperparameters, layer_sizes=(784, 2880, 150, 10))
+    assert describe(config)[0] == (
+        "784-20C5-P-150-10 relu and softmax, cross-entropy loss, mini-batches of 10, learning rate 3, adamw, "
+        "cosine after warming up, gradients clipped to 2.5, images varied, seed 42"
+    )
 
 
 def test_description_of_a_recipe_begins_with_its_name() -> None:

@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 
 from mnist_client.datasets import Dataset
+from mnist_core import (
+    Augmentation,
+    Convolution,
+    Dense,
+    Dropout,
+    EpochReport,
+    MaxPool,
+    Split,
+    TrainingConfig,
+    TrainingState,
+    train,
+)
 from mnist_core import Dataset as CoreDataset
-from mnist_core import EpochReport, Split, TrainingConfig, TrainingState, train
 from mnist_proto.v1 import evaluation_pb2, images_pb2, model_pb2, prediction_pb2
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_proto.v1.evaluation_pb2_grpc import EvaluationServiceStub
@@ -272,8 +283,65 @@ class TestTheMainJob:
         sent = pb.TrainingConfig()
         sent.CopyFrom(messages[0].config)
         sent.dataset = resolved.dataset
+        sent.optimizer, sent.schedule, sent.warm_up = pb.OPTIMIZER_SGD, pb.SCHEDULE_CONSTANT, 0.0
         assert resolved.config == sent
         assert (resolved.train_images, resolved.validation_images) == (240, 60)
+
+    def test_a_convolutional_network_learns_through_the_server_as_it_does_in_core(
+        self, channel: grpc.Channel, stub: TrainingServiceStub, make_messages: Messages, digits: Dataset
+    ) -> None:
+        layers = [
+            pb.Layer(convolution=pb.ConvolutionLayer(features=4, size=5)),
+            pb.Layer(max_pool=pb.MaxPoolLayer()),
+            pb.Layer(dropout=pb.DropoutLayer(rate=0.25)),
+            pb.Layer(dense=pb.DenseLayer(neurons=12)),
+        ]
+        messages = make_messages(
+            train=300,
+            test=0,
+            layers=layers,
+            activation=pb.ACTIVATION_RELU,
+            output=pb.OUTPUT_SOFTMAX,
+            loss=pb.LOSS_CROSS_ENTROPY,
+            initialization=pb.INITIALIZATION_HE,
+            optimizer=pb.OPTIMIZER_ADAMW,
+            schedule=pb.SCHEDULE_COSINE,
+            warm_up=0.1,
+            clip_norm=1.0,
+            augmentation=pb.Augmentation(rotation=5, elastic=10, elastic_sigma=3),
+            epochs=2,
+            batch_size=70,
+            learning_rate=0.01,
+            seed=7,
+            model="models/convolutional",
+        )
+        history = events(stub.Train(iter(messages), timeout=TIMEOUT))
+        config = TrainingConfig(
+            layers=(Convolution(4, 5), MaxPool(), Dropout(0.25), Dense(12)),
+            activation="relu",
+            output="softmax",
+            loss="cross_entropy",
+            initialization="he",
+            optimizer="adamw",
+            schedule="cosine",
+            warm_up=0.1,
+            clip_norm=1.0,
+            augmentation=Augmentation(rotation=5, elastic=10, elastic_sigma=3),
+            epochs=2,
+            batch_size=70,
+            learning_rate=0.01,
+            seed=7,
+        )
+        state = TrainingState.begin(config)
+        split = Split(digits.train.images[:300], digits.train.labels[:300])
+        assert len(list(train(state, CoreDataset(split), config))) >= 2
+        finished = [event.epoch_finished for event in history if event.HasField("epoch_finished")]
+        assert finished[-1].weights_hash == state.network.weights_hash()
+        assert 0 < finished[-1].learning_rate < 0.001 < finished[0].learning_rate < 0.01
+        request = model_pb2.GetModelRequest(model="models/convolutional")
+        [version] = ModelServiceStub(channel).GetModel(request, timeout=DEADLINE).model.versions
+        assert list(version.network.layers) == layers
+        assert list(version.network.layer_sizes) == [784, 576, 12, 10]
 
     def test_without_test_and_validation_images_nothing_is_counted(
         self, stub: TrainingServiceStub, make_messages: Messages

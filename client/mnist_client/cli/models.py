@@ -13,7 +13,7 @@ from mnist_client.cli.output import (
     write_table,
 )
 from mnist_client.cli.parameters import ALIAS, MODEL, Settings, pass_settings, shared_options
-from mnist_client.progress import describe
+from mnist_client.progress import describe, network_text
 from mnist_client.results import Model, ModelVersion
 from mnist_proto.names import parse_model
 
@@ -219,7 +219,7 @@ def _figures(version: ModelVersion) -> tuple[str, str, str, str]:
 
 
 def _network(version: ModelVersion) -> str:
-    return "-".join(str(size) for size in version.network.layer_sizes)
+    return network_text(version.network.layer_sizes, version.network.layers)
 
 
 def _aliases(model: Model) -> str:

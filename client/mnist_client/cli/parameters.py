@@ -1,7 +1,7 @@
 """Parameters: what every command takes, and how words of the command line become values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import click
@@ -10,6 +10,9 @@ from mnist_client.batches import stored_name
 from mnist_client.cli.output import FORMATS, TABLE
 from mnist_client.client import Client
 from mnist_client.datasets import Dataset, load_dataset
+from mnist_client.errors import InvalidInput
+from mnist_client.layers import parse_layers
+from mnist_client.results import Augmentation
 from mnist_proto.names import expand_dataset, expand_job, expand_model, is_id
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,6 +112,30 @@ def layer_sizes(text: str) -> tuple[int, ...]:
         raise ValueError(f"{text!r} is not valid: expected sizes such as 30 or 100,100, or none") from None
 
 
+def augmentation(text: str) -> Augmentation:
+    """Returns what 'rotation=10,shift=1.5' says. Raises ValueError."""
+    known = [field.name for field in fields(Augmentation)]
+    pairs = [word.partition("=") for word in text.split(",")]
+    try:
+        values = {name.strip().replace("-", "_"): float(value) for name, _, value in pairs}
+    except ValueError:
+        values = {"": 0.0}
+    if len(values) < len(pairs) or not values.keys() <= set(known):
+        raise ValueError(
+            f"{text!r} is not valid: expected NAME=NUMBER apart by commas, of {', '.join(known)}"
+        )
+    return Augmentation(**values)
+
+
+def layers(text: str) -> str:
+    """Returns layers as they are. Raises ValueError."""
+    try:
+        parse_layers(text)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 def alias_name(text: str) -> str:
     """Returns the name of an alias as it is. Raises ValueError."""
     if not is_id(text):
@@ -121,4 +148,6 @@ MODEL = Word("model", expand_model)
 ALIAS = Word("alias", alias_name)
 DATASET = Word("dataset", expand_dataset)
 JOB = Word("job", expand_job)
-LAYERS = Word("sizes", layer_sizes)
+SIZES = Word("sizes", layer_sizes)
+LAYERS = Word("layers", layers)
+AUGMENTATION = Word("augmentation", augmentation)

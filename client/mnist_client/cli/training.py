@@ -7,8 +7,10 @@ import click
 from mnist_client.cli.exit_codes import ExitCode
 from mnist_client.cli.output import TABLE, write_record
 from mnist_client.cli.parameters import (
+    AUGMENTATION,
     LAYERS,
     MODEL,
+    SIZES,
     Settings,
     pass_settings,
     read_data,
@@ -40,9 +42,16 @@ from mnist_client.results import Accepted
 )
 @click.option(
     "--hidden",
-    type=LAYERS,
+    type=SIZES,
     metavar="SIZES",
     help="Neurons of the hidden layers: 30, or 100,100, or none. [default: 30]",
+)
+@click.option(
+    "--layers",
+    type=LAYERS,
+    metavar="LAYERS",
+    help="Instead of --hidden, hidden layers of all kinds: 20C5-P-40C5-P-150-D0.5 is 20 features by kernels "
+    "of 5 x 5, pooling, 40 more, pooling, 150 neurons, and dropout of half of them.",
 )
 @click.option("--epochs", type=int, help="Times each image is learnt from. [default: 30]")
 @click.option("--batch-size", type=int, help="Images a mini-batch. [default: 10]")
@@ -60,11 +69,31 @@ from mnist_client.results import Accepted
 @click.option("--loss", type=click.Choice(["quadratic", "cross_entropy"]), help="[default: quadratic]")
 @click.option(
     "--initialization",
-    type=click.Choice(["normal", "scaled"]),
-    help="Weights from the standard normal, or that over the root of a layer's inputs. [default: normal]",
+    type=click.Choice(["normal", "scaled", "he"]),
+    help="Weights from the standard normal; scaled by the root of a layer's inputs; or by that of half of "
+    "them, with biases of 0. [default: normal]",
 )
 @click.option("--weight-decay", type=float, help="L2 penalty on the weights. [default: 0]")
 @click.option("--momentum", type=float, help="Share of the last step that is carried on. [default: 0]")
+@click.option(
+    "--optimizer", type=click.Choice(["sgd", "adamw"]), help="What makes steps of gradients. [default: sgd]"
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["constant", "cosine"]),
+    help="Of the learning rate: as it is, or falling to 0. [default: constant]",
+)
+@click.option(
+    "--warm-up", type=float, metavar="SHARE", help="Of all steps, for which the rate rises. [default: 0]"
+)
+@click.option("--clip-norm", type=float, help="Shorten gradients that are longer. [default: none]")
+@click.option(
+    "--augmentation",
+    type=AUGMENTATION,
+    metavar="NAME=NUMBER,...",
+    help="Vary images before they are learnt from, by rotation (degrees), scale, shear, shift (pixels), "
+    "elastic, elastic_sigma and thickness. [default: none]",
+)
 @click.option(
     "--validation", type=int, metavar="N", help="Hold back the last N training images for validation."
 )
@@ -127,6 +156,7 @@ def train(
       mnist-client train --name mnist
       mnist-client train --recipe quick --seed 1
       mnist-client train --hidden 100 --output-layer softmax --loss cross_entropy --learning-rate 0.1
+      mnist-client train --layers 20C5-P-40C5-P-150 --optimizer adamw --learning-rate 0.003 --epochs 3
       mnist-client train --data mnist-5k --epochs 5 --seed 1 -o jsonl
     """
     with settings.connect() as client:
