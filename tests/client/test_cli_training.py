@@ -33,7 +33,9 @@ def test_without_options_it_is_the_classic_run(server: str) -> None:
     with Client(server) as client:
         client.job(record["job"]).cancel()
     asked = record["config"]["hyperparameters"]
-    assert {name: asked[name] for name in asked if name not in ("seed", "request_id", "model")} == {
+    assert {
+        name: asked[name] for name in asked if name not in ("seed", "request_id", "model", "dataset")
+    } == {
         "recipe": "classic",
         "hidden_layers": [30],
         "layers": "",
@@ -79,7 +81,7 @@ def test_every_option_arrives(server: str) -> None:
     assert result.exit_code == ExitCode.DONE, result.stderr
     records = [json.loads(line) for line in result.stdout.splitlines()]
     asked = records[0]["config"]["hyperparameters"]
-    del asked["request_id"]
+    del asked["request_id"], asked["dataset"]
     assert asked == {
         "model": "models/every-option",
         "recipe": "quick",
