@@ -29,10 +29,12 @@ demo: setup ## train, evaluate and predict over gRPC, from nothing
 
 test: setup check-proto lint ## what CI runs: stubs, style, types, layers, tests
 	$(BIN)/pytest
+	GRPC_EXPERIMENTS=-event_engine_listener $(BIN)/pytest tests/server/test_hotpath.py  # as workers have it
 	$(MAKE) test-lowest
 
 test-lowest: .venv-lowest/made ## the server's tests with the oldest grpcio and protobuf that are promised
 	.venv-lowest/bin/pytest -p no:cacheprovider tests/proto tests/server
+	GRPC_EXPERIMENTS=-event_engine_listener .venv-lowest/bin/pytest -p no:cacheprovider tests/server/test_hotpath.py
 
 lint: setup
 	$(BIN)/ruff check

@@ -56,6 +56,22 @@ def test_waits_to_be_told_and_then_says_when_it_answers(
     assert slots.all[0].counters[:8] == worker.pid.to_bytes(8, "little")
 
 
+@pytest.mark.parametrize("own", [None, "call_tracer_in_transport"])
+def test_the_thread_that_serves_reads_the_sockets_unless_someone_has_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, slots: Slots, own: str | None
+) -> None:
+    monkeypatch.delenv("GRPC_EXPERIMENTS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("GRPC_EXPERIMENTS", own)
+    worker = WorkerProcess(0, slots)
+    try:
+        variables = Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+    finally:
+        worker.kill()
+    found = [variable for variable in variables if variable.startswith(b"GRPC_EXPERIMENTS=")]
+    assert found == [f"GRPC_EXPERIMENTS={own or '-event_engine_listener'}".encode()]
+
+
 def test_drains_and_leaves(worker: WorkerProcess, slots: Slots, directory: DataDirectory, port: Port) -> None:
     serve(worker, directory, port)
     worker.drain()
