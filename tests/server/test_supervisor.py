@@ -274,6 +274,8 @@ class TestDying:
                 os.kill(victim, signal.SIGKILL)
                 wait(lambda: served.logged("worker replaced") == round)  # noqa: B023
                 assert victim not in served.workers()
+                for channel in channels_of_all(served).values():  # the successor answers before the other dies
+                    channel.close()
             after = list(answered)
             wait(lambda: all(now > then for now, then in zip(answered, after, strict=True)) or failures)
         finally:
