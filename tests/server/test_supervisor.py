@@ -274,7 +274,7 @@ class TestDying:
                 os.kill(victim, signal.SIGKILL)
                 wait(lambda: served.logged("worker replaced") == round)  # noqa: B023
                 assert victim not in served.workers()
-                for channel in channels_of_all(served).values():  # the successor answers before the other dies
+                for channel in channels_of_all(served).values():  # the next answers before another dies
                     channel.close()
             after = list(answered)
             wait(lambda: all(now > then for now, then in zip(answered, after, strict=True)) or failures)
