@@ -190,12 +190,12 @@ def test_what_was_made_once_is_not_changed_again(digits: NDArray[np.uint8]) -> N
 
 
 def test_a_bar_by_hand() -> None:
-    # 100 x 40 ink fits 20 x 8. Its middle, 9.5 down and 3.5 across, is to lie between pixels 13 and 14:
-    # it begins at row 13.5 - 9.5 = 4 and column 13.5 - 3.5 = 10.
+    # 100 x 20 ink fits 20 x 4. Its middle, 9.5 down and 1.5 across, is to lie between pixels 13 and 14:
+    # it begins at row 13.5 - 9.5 = 4 and column 13.5 - 1.5 = 12.
     image = np.full((300, 500), 255, dtype=np.uint8)
-    image[20:120, 7:47] = 0
+    image[20:120, 7:27] = 0
     expected = np.zeros((28, 28), dtype=np.uint8)
-    expected[4:24, 10:18] = 255
+    expected[4:24, 12:16] = 255
     np.testing.assert_array_equal(to_digit(pgm(image)), expected)
 
 
@@ -216,12 +216,12 @@ def test_the_centre_of_mass_by_hand() -> None:
 
 def test_a_pixel_that_ink_half_covers_is_grey() -> None:
     image = np.full((60, 60), 255, dtype=np.uint8)
-    image[10:50, 10:50] = 0
-    image[10, 20:22] = 255  # of the 2 x 2 pixels that become one, 4 down and 9 across
+    image[10:50, 20:28] = 0
+    image[20, 20:22] = 255  # of the 2 x 2 pixels that become one, 9 down and 12 across
     digit = to_digit(pgm(image))
-    assert 80 <= digit[4, 9] <= 175
-    assert digit[4, 4] == digit[23, 23] == 255
-    assert np.count_nonzero(digit) == 400
+    assert 80 <= digit[9, 12] <= 175
+    assert digit[4, 12] == digit[23, 15] == 255
+    assert np.count_nonzero(digit) == 80
 
 
 def test_the_longer_side_is_20_pixels_and_the_mass_is_in_the_middle(digits: NDArray[np.uint8]) -> None:
@@ -240,17 +240,19 @@ def test_the_longer_side_is_20_pixels_and_the_mass_is_in_the_middle(digits: NDAr
 def test_paper_is_most_of_the_border_on_all_four_sides() -> None:
     image = np.full((100, 40), 255, dtype=np.uint8)
     image[:10] = image[-10:] = 0  # of 280 pixels of border 120
+    image[:, 15:25] = 0
     digit = to_digit(pgm(image))
     assert digit[4:6, 10:18].min() > 127
     assert digit[22:24, 10:18].min() > 127
-    assert not digit[7:21].any()
+    assert not digit[7:21, :12].any()
+    assert not digit[7:21, 16:].any()
     np.testing.assert_array_equal(to_digit(pgm(image.T)), digit.T)
 
 
 def test_a_lopsided_mass_stays_inside_the_28_pixels() -> None:
     # Nearly all of the ink at the right end of a long line: centred, its left end would stick out.
     image = np.zeros((100, 100), dtype=np.uint8)
-    image[50:52, :] = 255
+    image[50:52, 8:] = 255
     image[10:90, 80:] = 255
     digit = to_digit(pgm(image))
     assert digit[:, 0].any()

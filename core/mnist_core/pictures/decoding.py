@@ -1,12 +1,6 @@
-"""A picture, as a file holds it, becomes a digit as MNIST draws it: 28 x 28 grey levels, 0 paper, 255 ink.
-
-The rule is MNIST's own (LeCun, Cortes and Burges, "The MNIST database of handwritten digits"): the ink's
-bounding box is fitted into 20 x 20 pixels keeping its aspect ratio, grey where ink covers part of a pixel,
-and placed in 28 x 28 so that its centre of mass is at the centre.
-"""
+"""Decoding turns a file's bytes into pixels, whatever it is, within bounds, and the right side up."""
 
 import io
-import math
 import struct
 import warnings
 from functools import cache
@@ -27,17 +21,8 @@ _TIFF_BYTES = (1, 2, 7)  # types of lists that are read whole: BYTE, ASCII, UNDE
 # A progressive JPEG goes over the whole picture once a scan: a small file can hold hours of them.
 MAX_JPEG_SCANS = 64
 
-SIZE = 28  # height and width of a digit
-BOX = 20  # the longer side of its ink
-CENTER = SIZE // 2  # the pixel that holds the centre of mass, in all 70,000 digits of MNIST
-
-# Levels of 255 by which ink must differ from paper: below, a picture is blank.
-_MIN_CONTRAST = 16
-# The share of full ink from which a pixel counts in the bounding box. Found by sending back MNIST digits,
-# enlarged, blurred, as JPEG: less takes in JPEG's ripples, more cuts soft edges off.
-_INK = 0.2
 # Bigger pictures are reduced until their longer side is between this and twice this.
-_REDUCED = 1024
+_REDUCED = 512
 
 Pixels = NDArray[np.uint8]
 
@@ -61,25 +46,11 @@ class PictureError(ValueError):
         return self.reason
 
 
-def to_digit(encoded: bytes) -> Pixels:
-    """Returns the MNIST digit, uint8 (28, 28), 0 = paper, 255 = full ink, that a picture file shows.
+def decode(encoded: bytes) -> Pixels:
+    """Returns the pixels (H, W, 1) grey or (H, W, 3) RGB of a picture file, reduced when the picture is big.
 
-    The picture is a PNG, JPEG, BMP, GIF, TIFF, WebP or PGM of any size, grey, coloured or transparent, turned
-    as its EXIF orientation says; of several frames the first. Paper is the colour of most of its border, ink
-    whatever differs from that: dark on light and light on dark are the same. What is already in MNIST's form,
-    or its negative, comes back as it is, to the byte. A blank picture is a blank digit, all zero.
-
-    Raises PictureError for bytes that are no such picture, are truncated or corrupt, are more than MAX_BYTES,
-    or would decode to more than MAX_PIXELS.
+    Raises PictureError.
     """
-    ink = _ink(_decode(encoded))
-    if _is_mnist(ink):
-        return ink
-    return _normalize(ink)
-
-
-def _decode(encoded: bytes) -> Pixels:
-    """Returns the pixels (H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) RGBA, reduced when the picture is big."""
     if len(encoded) > MAX_BYTES:
         raise PictureError(f"a picture of {len(encoded)} bytes", f"at most {MAX_BYTES}")
     _check_tiff(encoded)
@@ -168,7 +139,8 @@ def _read(image: "Image.Image") -> Pixels:
         image = image.reduce(factor)
     if transpose is not None:
         image = image.transpose(transpose)
-    return np.asarray(image).reshape(image.height, image.width, -1)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    return flatten(pixels) if pixels.shape[2] == 4 else pixels
 
 
 def _upright(image: "Image.Image") -> "Image.Transpose | None":
@@ -190,15 +162,7 @@ def _upright(image: "Image.Image") -> "Image.Transpose | None":
     return turns.get(orientation) if isinstance(orientation, int) else None
 
 
-def _ink(pixels: Pixels) -> Pixels:
-    """Returns how far each pixel of (H, W, 1 or 3 or 4) is from the paper: (H, W), 0 to 255."""
-    if pixels.shape[2] == 4:
-        pixels = _flatten(pixels)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return _distance(pixels, _median(border))
-
-
-def _flatten(pixels: Pixels) -> Pixels:
+def flatten(pixels: Pixels) -> Pixels:
     """Returns (H, W, 4) RGBA without its transparency, as colours (H, W, 3) or as one channel (H, W, 1).
 
     Two kinds of picture have transparent parts. In one, ink of any colour lies on nothing: its opacity is the
@@ -216,22 +180,22 @@ def _flatten(pixels: Pixels) -> Pixels:
     beside_nothing[:, :-1] |= ~visible[:, 1:]
     rim = colors[visible & beside_nothing]
     if len(rim):
-        card = _median(rim)
-        rim_is_plain = np.median(_distance(rim, card)) <= 32
-        if rim_is_plain and _distance(colors, card).max(where=visible, initial=0) >= 128:
+        card = median(rim)
+        rim_is_plain = np.median(distance(rim, card)) <= 32
+        if rim_is_plain and distance(colors, card).max(where=visible, initial=0) >= 128:
             opacity = alpha[..., np.newaxis].astype(np.uint16)
             return ((colors * opacity + card * (255 - opacity)) // 255).astype(np.uint8)
     return alpha[..., np.newaxis]
 
 
-def _median(colors: Pixels) -> Pixels:
+def median(colors: Pixels) -> Pixels:
     """Returns the median of each channel of (N, K): (K,), levels that occur."""
     middle = len(colors) // 2
-    median: Pixels = np.partition(colors, middle, axis=0)[middle]
-    return median
+    found: Pixels = np.partition(colors, middle, axis=0)[middle]
+    return found
 
 
-def _distance(pixels: Pixels, color: Pixels) -> Pixels:
+def distance(pixels: Pixels, color: Pixels) -> Pixels:
     """Returns the greatest difference over the channels of (..., K) from (K,): (...), 0 to 255.
 
     Not the difference in brightness: yellow on white, or red on a green as bright, is clear to a reader.
@@ -243,53 +207,7 @@ def _distance(pixels: Pixels, color: Pixels) -> Pixels:
     return distance
 
 
-def _is_mnist(ink: Pixels) -> bool:
-    """Says whether (H, W) is in MNIST's form: every digit of MNIST is, and hardly anything else.
-
-    That is: 28 x 28; the darkest ink 254 or 255; all that is not 0 in a box whose longer side is 19 or 20;
-    the centre of mass within 0.53 of a pixel, down and across, of the centre of pixel (14, 14).
-    """
-    if ink.shape != (SIZE, SIZE) or ink.max() < 254:
-        return False
-    top, bottom, left, right = _bounds(ink > 0)
-    if max(bottom - top, right - left) not in (BOX - 1, BOX):
-        return False
-    return all(abs(center - CENTER) < 0.53 for center in _center_of_mass(ink))
-
-
-def _normalize(ink: Pixels) -> Pixels:
-    """Returns (28, 28) of (H, W) by MNIST's rule; the darkest ink becomes 255, as in MNIST."""
-    from PIL import Image
-
-    digit = np.zeros((SIZE, SIZE), dtype=np.uint8)
-    full = int(ink.max())
-    if full < _MIN_CONTRAST:
-        return digit
-    top, bottom, left, right = _bounds(ink > _INK * full)
-    scale = BOX / max(bottom - top, right - left)
-    height = max(1, round((bottom - top) * scale))
-    width = max(1, round((right - left) * scale))
-    # In floats, since of a thin line fitted into a twentieth of its picture few levels of 255 are left.
-    # HAMMING is the filter of Pillow's that brought enlarged MNIST digits back best; it does not overshoot.
-    crop = Image.fromarray(ink[top:bottom, left:right].astype(np.float32))
-    levels = np.asarray(crop.resize((width, height), Image.Resampling.HAMMING))
-    fitted = np.rint(levels * (255 / levels.max())).astype(np.uint8)
-
-    row, column = (math.ceil(CENTER - 0.5 - center) for center in _center_of_mass(fitted))
-    row = min(max(row, 0), SIZE - height)
-    column = min(max(column, 0), SIZE - width)
-    digit[row : row + height, column : column + width] = fitted
-    return digit
-
-
-def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Returns top, bottom, left, right of what is true in (H, W), bottom and right exclusive."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def _center_of_mass(ink: Pixels) -> tuple[float, float]:
-    """Returns the row and column of the ink's centre of mass, counted from the centre of pixel (0, 0)."""
-    rows, columns = ink.sum(axis=1, dtype=np.int64), ink.sum(axis=0, dtype=np.int64)
-    total = rows.sum()
-    return float(rows @ np.arange(len(rows)) / total), float(columns @ np.arange(len(columns)) / total)
+def distance_from_border(pixels: Pixels) -> Pixels:
+    """Returns how far each pixel of (H, W, K) is from the colour of most of the border: (H, W), 0 to 255."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return distance(pixels, median(border))
