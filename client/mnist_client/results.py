@@ -486,6 +486,8 @@ class ModelVersion:
     network: Network
     provenance: Mapping[str, str]
     """What the file that it was imported from says of its making, unproven; empty if it was made here."""
+    temperature: float | None
+    """What makes its confidences true, fitted on the validation split; None: nothing was fitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

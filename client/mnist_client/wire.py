@@ -225,6 +225,7 @@ def to_version(version: model_pb2.ModelVersion) -> results.ModelVersion:
         weights_hash=version.weights_hash,
         network=_network(version.network),
         provenance=dict(version.provenance),
+        temperature=version.temperature if version.HasField("temperature") else None,
     )
 
 

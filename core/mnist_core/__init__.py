@@ -1,6 +1,7 @@
 """A neural network in NumPy, how it learns, and how pictures become its inputs."""
 
 from mnist_core.augmentation import Augmentation, augment
+from mnist_core.calibration import calibrated, fit_temperature
 from mnist_core.checkpoint import (
     SavedModel,
     load_checkpoint,
@@ -41,7 +42,9 @@ __all__ = [
     "TrainingConfig",
     "TrainingState",
     "augment",
+    "calibrated",
     "evaluate",
+    "fit_temperature",
     "load_checkpoint",
     "load_model",
     "read_model",

@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from mnist_core.activation import Array
 from mnist_core.architecture import MAX_PARAMETERS
+from mnist_core.calibration import LEAST, MOST
 from mnist_core.configuration import TrainingConfig
 from mnist_core.durable import write_file
 from mnist_core.errors import CheckpointError, ChecksumError, InvalidValue
@@ -90,6 +91,8 @@ class SavedModel:
     height: int | None
     width: int | None
     """Of its images, in pixels; None where the file does not say."""
+    temperature: float
+    """What `calibrated` is to be given with the network; 1 where none was fitted."""
 
 
 def save_model(
@@ -99,16 +102,20 @@ def save_model(
     provenance: dict[str, str],
     *,
     image: tuple[int, int] | None = None,
+    temperature: float = 1.0,
 ) -> None:
     """Writes a network, durably, with how it was made and what it answers to its self-check.
 
     image: height and width of its images, whose product is its inputs; None leaves it unsaid.
+    temperature: what was fitted for it; the network is the one that was trained, and so is its self-check.
 
     Raises OSError, or InvalidValue for a network whose answers are not finite.
     """
     texts = _describe(network, config, provenance)
     if image is not None:
         texts |= _sized(image)
+    if temperature != 1:
+        texts["temperature"] = repr(temperature)
     texts["self_check"] = json.dumps(self_check_answers(network))
     _write(path, _MODEL, {"parameters": network.parameters}, texts)
 
@@ -130,11 +137,12 @@ def read_model(path: Path) -> SavedModel:
             raise InvalidValue("tensors", sorted(tensors), "`parameters` alone")
         network, config, provenance = _network(tensors, texts)
         height, width = _image(texts) or (None, None)
+        temperature = _temperature(texts, network)
         if "self_check" in texts:
             self_check(network, json.loads(texts["self_check"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(path, f"it does not describe a network: {_why(error)}") from error
-    return SavedModel(network.freeze(), config, provenance, height, width)
+    return SavedModel(network.freeze(), config, provenance, height, width, temperature)
 
 
 def _describe(network: Network, config: TrainingConfig, provenance: dict[str, str]) -> dict[str, str]:
@@ -176,6 +184,15 @@ def _image(texts: dict[str, str]) -> tuple[int, int] | None:
         expected = f"two numbers whose product is {inputs}, the network's inputs"
         raise InvalidValue("height, width", (height, width), expected)
     return height, width
+
+
+def _temperature(texts: dict[str, str], network: Network) -> float:
+    temperature = float(texts.get("temperature", "1"))
+    if not LEAST <= temperature <= MOST:
+        raise InvalidValue("temperature", temperature, f"{LEAST} to {MOST}")
+    if temperature != 1 and network.output != "softmax":
+        raise InvalidValue("temperature", temperature, f"none with {network.output} outputs")
+    return temperature
 
 
 def _beside(tensors: dict[str, Array], name: str, shape: tuple[int, ...], network: Network) -> Array:

@@ -98,10 +98,17 @@ class ModelUpload:
             raise Corrupt(f"chunk: the file that arrived has SHA-256 {found}, not {self._config.sha256}")
         with _judging:
             saved = self._read()
-            version = _version(saved, self._limits)
+            version = describe(saved, self._limits)
             file = f"imported-{secrets.token_hex(8)}.safetensors"
             image = (version.network.height, version.network.width)
-            save_model(self._folder / file, saved.network, saved.config, saved.provenance, image=image)
+            save_model(
+                self._folder / file,
+                saved.network,
+                saved.config,
+                saved.provenance,
+                image=image,
+                temperature=saved.temperature,
+            )
         try:
             with database.write() as connection:
                 add_version(connection, self._config.model, file, version, promote=False)
@@ -124,8 +131,9 @@ class ModelUpload:
             raise InvalidRequest("file", "it", f"a model file: {error.why}") from error
 
 
-def _version(saved: SavedModel, limits: Limits) -> pb.ModelVersion:
-    """Returns what there is to say of a version. Raises InvalidValue for what this server does not take."""
+def describe(saved: SavedModel, limits: Limits) -> pb.ModelVersion:
+    """Returns what there is to say of a version that a file holds. Raises InvalidValue for what this server
+    does not take."""
     network, config = saved.network, saved.config
     height, width = _image(saved)
     if network.parameters.size > limits.max_parameters:
@@ -150,6 +158,7 @@ def _version(saved: SavedModel, limits: Limits) -> pb.ModelVersion:
             layers=layers_to_wire(config.layers or ()),
         ),
         provenance=saved.provenance,
+        temperature=None if saved.temperature == 1 else saved.temperature,
     )
 
 

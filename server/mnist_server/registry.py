@@ -1,7 +1,7 @@
 """The model registry: what can be served, by name and version.
 
 A version never changes once it is made, so a network is loaded once and shared by every thread without a
-lock. It serves only after it has passed the self-check in its file (`load_model`). Aliases do change:
+lock. It serves only after it has passed the self-check in its file (`read_model`). Aliases do change:
 `refresh` loads what the names in use stand for now, and then puts it in the place of what they stood for.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_core import CheckpointError, Network, load_model
+from mnist_core import CheckpointError, Network, calibrated, read_model
 from mnist_core.configuration import Loss
 from mnist_proto.names import DEFAULT_ALIAS, DEFAULT_MODEL, ModelName, parse_model
 from mnist_proto.v1 import model_pb2 as pb
@@ -32,7 +32,7 @@ class Model:
     """One immutable version of a model, in memory."""
 
     name: str  # models/{m}/versions/{n}
-    network: Network
+    network: Network  # calibrated
     loss: Loss
     height: int
     width: int
@@ -227,12 +227,13 @@ class ModelRegistry:
     def _read(self, name: ModelName) -> Model:
         path, version = self.stored(name)
         try:
-            network, config, _ = load_model(path)
+            saved = read_model(path)
         except CheckpointError as error:
             raise Corrupt(f"{name}: {error}") from error
-        if network.weights_hash() != version.weights_hash:
+        if saved.network.weights_hash() != version.weights_hash:
             raise Corrupt(f"{name}: the weights' hash is not {version.weights_hash}")
-        return Model(str(name), network, config.loss, version.network.height, version.network.width)
+        network = calibrated(saved.network, saved.temperature)
+        return Model(str(name), network, saved.config.loss, version.network.height, version.network.width)
 
     def stored(self, name: ModelName) -> tuple[Path, pb.ModelVersion]:
         """Returns the file of the version that a name stands for, and what is known of it.

@@ -24,7 +24,9 @@ from mnist_core import (
     EpochReport,
     InvalidValue,
     Progress,
+    Split,
     TrainingState,
+    fit_temperature,
     load_checkpoint,
     save_checkpoint,
     save_model,
@@ -162,7 +164,7 @@ class Trainer:
                 return True
             if self._stopping:
                 return False
-        self._succeed(resolved, state)
+        self._succeed(resolved, state, dataset.validation)
         return True
 
     def _pause(self, reason: str) -> None:
@@ -242,11 +244,12 @@ class Trainer:
         for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
             old.unlink()
 
-    def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState) -> None:
+    def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState, validation: Split | None) -> None:
         file = f"{self._name.removeprefix('jobs/')}.safetensors"
         config = training_config(resolved.config)
         stop_reason = state.stop_reason(config) or "time_budget"
         network, epoch = state.made()
+        temperature = 1.0 if validation is None else fit_temperature(network, validation)
         # Written in the job's own folder: what a killed process leaves there does not stay.
         made = self._folder / "model.safetensors"
         save_model(
@@ -255,6 +258,7 @@ class Trainer:
             config,
             _provenance(self._name, resolved),
             image=(resolved.height, resolved.width),
+            temperature=temperature,
         )
         made.replace(self._directory.models / file)
         sync_directory(self._directory.models)
@@ -266,6 +270,7 @@ class Trainer:
             last_epoch=next(known for known in self._history() if known.epoch == epoch),
             parameters=network.parameters.size,
             weights_hash=network.weights_hash(),
+            temperature=None if temperature == 1 else temperature,
         )
         reason = pb.StopReason.Value(f"STOP_REASON_{stop_reason.upper()}")
         with self._database.write() as connection:

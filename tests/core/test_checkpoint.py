@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -26,6 +27,7 @@ from mnist_core import (
     train,
 )
 from mnist_core.augmentation import Augmentation
+from mnist_core.configuration import Output
 from mnist_core.layer import Convolution, Dense, Dropout, MaxPool
 
 TINY = TrainingConfig(hidden_sizes=(3,), classes=3, epochs=6, batch_size=5, seed=3)
@@ -123,6 +125,26 @@ def test_a_convolutional_model_is_read_back(tmp_path: Path) -> None:
     assert saved.network.architecture == state.network.architecture
     images = np.random.default_rng(1).integers(0, 256, (3, 8, 6), np.uint8)
     np.testing.assert_array_equal(saved.network.predict(images), state.network.predict(images))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1 / 3])
+def test_a_temperature_is_read_back_and_the_network_is_as_it_was(tmp_path: Path, temperature: float) -> None:
+    config = dataclasses.replace(TINY, output="softmax")
+    state = TrainingState.begin(config, 6)
+    save_model(tmp_path / "m", state.network, config, PROVENANCE, temperature=temperature)
+    saved = read_model(tmp_path / "m")
+    assert saved.temperature == temperature
+    assert saved.network.weights_hash() == state.network.weights_hash()
+
+
+@pytest.mark.parametrize(
+    ("output", "temperature"), [("softmax", 0.1), ("softmax", 5.1), ("softmax", math.nan), ("sigmoid", 2.0)]
+)
+def test_a_temperature_that_cannot_be_is_refused(tmp_path: Path, output: Output, temperature: float) -> None:
+    config = dataclasses.replace(TINY, output=output)
+    network = TrainingState.begin(config, 6).network
+    save_model(tmp_path / "m", network, config, PROVENANCE, temperature=temperature)
+    assert "temperature: " in refused(tmp_path / "m", (tmp_path / "m").read_bytes())
 
 
 def test_files_are_safetensors_that_anyone_can_read(tmp_path: Path) -> None:

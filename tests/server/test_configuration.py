@@ -249,7 +249,7 @@ def test_a_recipe_is_resolved_whole_and_what_is_present_goes_before_it(recipe: s
     assert training_config(alone) == known
 
     asked.epochs, asked.hidden_layers.sizes[:] = 2, [5]
-    assert training_config(asked) == replace(known, epochs=2, hidden_sizes=(5,))
+    assert training_config(asked) == replace(known, epochs=2, hidden_sizes=(5,), layers=None)
 
 
 def test_an_unknown_recipe_is_named_with_those_there_are() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mnist_core import Network, TrainingConfig, load_model, save_model
+from mnist_core import Network, TrainingConfig, calibrated, load_model, save_model
 from mnist_core.checkpoint import _digest
 from mnist_proto.v1 import model_pb2 as pb
 from mnist_proto.v1 import prediction_pb2
@@ -139,6 +139,23 @@ def test_images_need_not_be_square(
     assert answer.model == version.name
     np.testing.assert_allclose(
         np.reshape(answer.probabilities, (2, config.classes)), made.predict(image), atol=1e-5
+    )
+
+
+def test_a_temperature_comes_along_and_is_applied(
+    stub: ModelServiceStub, tmp_path: Path, channel: grpc.Channel
+) -> None:
+    config = TrainingConfig(hidden_sizes=(), output="softmax", classes=3)
+    made = network(config)
+    save_model(tmp_path / "m", made, config, {}, image=(3, 4), temperature=2.5)
+    version = send(stub, (tmp_path / "m").read_bytes(), model="models/mnist")
+    assert version.temperature == 2.5
+    assert version.weights_hash == made.weights_hash()
+    image = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    request = prediction_pb2.PredictRequest(pixels=image.tobytes(), height=3, width=4)
+    answer = PredictionServiceStub(channel).Predict(request, timeout=DEADLINE)
+    np.testing.assert_allclose(
+        np.reshape(answer.probabilities, (2, 3)), calibrated(made, 2.5).predict(image), atol=1e-5
     )
 
 

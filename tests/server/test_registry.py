@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mnist_core import InvalidValue, checkpoint, load_model, save_model
+from mnist_core import InvalidValue, checkpoint, read_model, save_model
 from mnist_proto.names import ModelName
 from mnist_proto.v1 import model_pb2
 from mnist_server import registry as registry_module
@@ -26,12 +26,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were read, one entry a time."""
     found: list[str] = []
 
-    def counting(path):  # type: ignore[no-untyped-def]  # as load_model
+    def counting(path):  # type: ignore[no-untyped-def]  # as read_model
         found.append(path.name)
         time.sleep(0.02)  # long enough for another thread to come in between
-        return load_model(path)
+        return read_model(path)
 
-    monkeypatch.setattr(registry_module, "load_model", counting)
+    monkeypatch.setattr(registry_module, "read_model", counting)
     return found
 
 
@@ -112,13 +112,13 @@ def test_a_refresh_in_the_middle_of_a_load_is_not_lost(
 ) -> None:
     make_version()
 
-    def meanwhile(path):  # type: ignore[no-untyped-def]  # as load_model
-        monkeypatch.setattr(registry_module, "load_model", load_model)
+    def meanwhile(path):  # type: ignore[no-untyped-def]  # as read_model
+        monkeypatch.setattr(registry_module, "read_model", read_model)
         make_version(promote=True)
         registry.refresh()
-        return load_model(path)
+        return read_model(path)
 
-    monkeypatch.setattr(registry_module, "load_model", meanwhile)
+    monkeypatch.setattr(registry_module, "read_model", meanwhile)
     assert registry.load("", field="model").name == "models/mnist/versions/1"
     assert registry.load("", field="model").name == "models/mnist/versions/2"
 
@@ -130,10 +130,10 @@ def spoil(directory: DataDirectory, database: Database, version: int) -> None:
             "SELECT file FROM versions WHERE model = 'mnist' AND version = ?", (version,)
         )
         path = directory.models / rows.fetchone()[0]
-    network, config, provenance = load_model(path)
+    saved = read_model(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "self_check_answers", lambda network: [[0.1] * 10] * 4)
-        save_model(path, network, config, provenance)
+        save_model(path, saved.network, saved.config, saved.provenance)
 
 
 def test_refresh_has_the_new_version_in_memory_before_it_answers(
@@ -144,12 +144,12 @@ def test_refresh_has_the_new_version_in_memory_before_it_answers(
     second = make_version(promote=True)
     answered = []
 
-    def during(path):  # type: ignore[no-untyped-def]  # as load_model
+    def during(path):  # type: ignore[no-untyped-def]  # as read_model
         held = registry.held("")
         answered.append(held and held.name)
-        return load_model(path)
+        return read_model(path)
 
-    monkeypatch.setattr(registry_module, "load_model", during)
+    monkeypatch.setattr(registry_module, "read_model", during)
     registry.refresh()
     assert answered == [first]
     held = registry.held("")
@@ -214,13 +214,13 @@ def test_an_alias_whose_version_goes_while_it_is_loaded_is_found_anew(
     make_version()
     second = make_version(seed=1)
 
-    def meanwhile(path):  # type: ignore[no-untyped-def]  # as load_model
-        monkeypatch.setattr(registry_module, "load_model", load_model)
+    def meanwhile(path):  # type: ignore[no-untyped-def]  # as read_model
+        monkeypatch.setattr(registry_module, "read_model", read_model)
         set_alias(database, "mnist", "default", 2, "")
         delete_version(database, directory.models, "mnist", 1, "")
-        return load_model(path)
+        return read_model(path)
 
-    monkeypatch.setattr(registry_module, "load_model", meanwhile)
+    monkeypatch.setattr(registry_module, "read_model", meanwhile)
     assert registry.load("", field="model").name == second
 
 

@@ -15,7 +15,17 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mnist_client.datasets import Dataset
-from mnist_core import EpochReport, Progress, load_checkpoint, load_model, save_checkpoint, train
+from mnist_core import (
+    EpochReport,
+    Progress,
+    calibrated,
+    fit_temperature,
+    load_checkpoint,
+    load_model,
+    read_model,
+    save_checkpoint,
+    train,
+)
 from mnist_proto.v1 import model_pb2
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server import trainer as trainer_module
@@ -25,6 +35,7 @@ from mnist_server.database import Database
 from mnist_server.dataset_files import Upload, open_dataset
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
+from mnist_server.registry import ModelRegistry
 from mnist_server.trainer import Trainer
 
 TIMEOUT = 30.0
@@ -267,6 +278,32 @@ class TestTimeBudget:
             jobs.interrupted(name, crashed=True)
         assert run(name)
         assert len(epochs(jobs, name)) == 3
+
+
+def test_confidences_are_made_true_on_the_validation_split(
+    directory: DataDirectory, jobs: Jobs, database: Database, submit: Submit, run: Run
+) -> None:
+    name = submit(output=pb.OUTPUT_SOFTMAX, loss=pb.LOSS_CROSS_ENTROPY, validation_images=60)
+    assert run(name)
+    saved = read_model(directory.models / f"{name[5:]}.safetensors")
+    dataset = open_dataset(directory.datasets, jobs.get(name).config)
+    assert dataset.validation is not None
+    assert saved.temperature == fit_temperature(saved.network, dataset.validation) != 1
+    model = ModelRegistry(database, directory.models).load(jobs.get(name).model_version, field="model")
+    assert model.network.weights_hash() == calibrated(saved.network, saved.temperature).weights_hash()
+    version = version_of(database, name)
+    assert version.temperature == saved.temperature
+    assert version.weights_hash == saved.network.weights_hash()
+
+
+@pytest.mark.parametrize("fields", [{}, {"output": pb.OUTPUT_SOFTMAX, "loss": pb.LOSS_CROSS_ENTROPY}])
+def test_without_a_validation_split_or_a_softmax_there_is_no_temperature(
+    directory: DataDirectory, jobs: Jobs, database: Database, submit: Submit, run: Run, fields: dict[str, Any]
+) -> None:
+    name = submit(**fields, **({} if fields else {"validation_images": 60}))
+    assert run(name)
+    assert read_model(directory.models / f"{name[5:]}.safetensors").temperature == 1
+    assert not version_of(database, name).HasField("temperature")
 
 
 def test_a_job_may_be_stopped_again_and_again(

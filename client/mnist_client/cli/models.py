@@ -206,6 +206,7 @@ def _fields_of(version: ModelVersion) -> list[tuple[str, object]]:
         ),
         ("Accuracy", percent(epoch.accuracy if epoch else None)),
         ("Parameters", f"{version.parameters:,}"),
+        *([] if version.temperature is None else [("Temperature", f"{version.temperature:.3f}")]),
         ("Weights", f"sha256 {version.weights_hash}"),
         ("Data set", version.config.dataset if version.config else None),
         *((f"File's {name}", text) for name, text in sorted(version.provenance.items())),

@@ -154,6 +154,7 @@ class ModelVersion(google.protobuf.message.Message):
     WEIGHTS_HASH_FIELD_NUMBER: builtins.int
     NETWORK_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    TEMPERATURE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """models/{m}/versions/{n}"""
     version: builtins.int
@@ -164,6 +165,12 @@ class ModelVersion(google.protobuf.message.Message):
     """Numbers it learnt: weights and biases."""
     weights_hash: builtins.str
     """SHA-256 of the parameters' bytes, in hexadecimal."""
+    temperature: builtins.float
+    """What the numbers that softmax is taken of are divided by, 0.2 to 5, so that confidences are true: fitted on
+    the validation split once training was over. Probabilities, wherever they are asked for, have it; the
+    parameters and their hash are without. Absent: none was fitted, since there was no validation split, or the
+    outputs are sigmoid, or every image of it was named rightly.
+    """
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was made."""
@@ -201,9 +208,11 @@ class ModelVersion(google.protobuf.message.Message):
         weights_hash: builtins.str = ...,
         network: Global___Network | None = ...,
         provenance: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        temperature: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "create_time", b"create_time", "last_epoch", b"last_epoch", "network", b"network"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "create_time", b"create_time", "job", b"job", "last_epoch", b"last_epoch", "name", b"name", "network", b"network", "parameters", b"parameters", "provenance", b"provenance", "version", b"version", "weights_hash", b"weights_hash"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_temperature", b"_temperature", "config", b"config", "create_time", b"create_time", "last_epoch", b"last_epoch", "network", b"network", "temperature", b"temperature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_temperature", b"_temperature", "config", b"config", "create_time", b"create_time", "job", b"job", "last_epoch", b"last_epoch", "name", b"name", "network", b"network", "parameters", b"parameters", "provenance", b"provenance", "temperature", b"temperature", "version", b"version", "weights_hash", b"weights_hash"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
 
 Global___ModelVersion: typing_extensions.TypeAlias = ModelVersion
 
