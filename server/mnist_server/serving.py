@@ -49,7 +49,7 @@ UNARY_THREADS = 4
 BLAS_THREADS = 1
 STOP_SECONDS = 2.0
 # Calls at a time, each with a thread; one more is RESOURCE_EXHAUSTED.
-_MAX_CALLS = 1024
+_MAX_CALLS = 1536
 # Models whose default a worker loads before it answers; others are loaded when they are first asked for.
 _MODELS_LOADED = 100
 _MIN_PING_MILLISECONDS = 10_000
@@ -96,7 +96,7 @@ class Worker:
             if self._slot is not None:  # whoever changed an alias waits to see it here
                 self._slot.generation = registry.generation
 
-        self._feed = Feed(directory, database, refresh)
+        self._feed = Feed(directory, database, refresh, limits.max_watchers)
         calls = Calls(UNARY_THREADS, limits.max_streams)
         self._threads = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="call")
         self._grpc = grpc.server(

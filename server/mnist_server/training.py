@@ -43,7 +43,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     ) -> Iterator[pb.TrainResponse]:
         """Takes a job on, once its images are durable, then follows it."""
         name = self._receive(request_iterator, context)
-        for message in self._feed.watch(name, 0, context.add_callback):
+        for message in self._feed.watch(name, 0, context.add_callback, limited=False):
             if isinstance(message, pb.TrainingEvent):
                 yield pb.TrainResponse(event=message)
             else:

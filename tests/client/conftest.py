@@ -130,6 +130,7 @@ LIMITS = server_pb2.Limits(
     max_streams=1,
     max_model_bytes=2**20,
     max_running_jobs=1,
+    max_watchers=1,
     max_stored_dataset_bytes=2**22,
 )
 METHODS = {

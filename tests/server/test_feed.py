@@ -2,6 +2,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -9,7 +10,7 @@ from mnist_proto.v1 import training_pb2 as pb
 from mnist_server import feed as feed_module
 from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
-from mnist_server.errors import NotFound
+from mnist_server.errors import LimitReached, NotFound
 from mnist_server.feed import Feed, Message
 from mnist_server.jobs import Jobs
 from mnist_server.progress import ProgressWriter
@@ -310,6 +311,79 @@ def test_a_cancelled_watch_ends_and_the_job_goes_on(
 
 def test_a_watch_that_nobody_reads_any_more_does_not_begin(feed: Feed, make_job: Callable[..., str]) -> None:
     assert list(feed.watch(make_job(), 0, lambda cancel: False)) == []
+
+
+def test_watchers_are_woken_a_few_at_a_time_with_pauses_between(
+    feed: Feed, trainer: Jobs, make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = make_job()
+    watchers = [Watcher(feed, name) for _ in range(5)]
+    assert [watcher.event().sequence for watcher in watchers] == [1] * 5
+    heard = threading.Semaphore(0)
+    let = threading.Semaphore(0)
+
+    def pause(seconds: float) -> None:
+        assert seconds == feed_module._PAUSE_SECONDS
+        heard.release()
+        assert let.acquire(timeout=SECONDS)
+
+    monkeypatch.setattr(feed_module, "_WOKEN_TOGETHER", 2)
+    monkeypatch.setattr(feed_module, "_pause", pause)
+    trainer.append(name, FAILED)
+    for woken in (2, 4):
+        assert heard.acquire(timeout=SECONDS)
+        deadline = time.monotonic() + SECONDS
+        while (told := sum(not watcher.messages.empty() for watcher in watchers)) < woken:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert told == woken
+        let.release()
+    assert [watcher.sequences() for watcher in watchers] == [[2]] * 5
+
+
+def test_the_more_watch_the_more_seldom_they_hear_of_progress(
+    directory: DataDirectory,
+    feed: Feed,
+    make_job: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one watcher at full pace and ten there, the feed looks every ten times that pace."""
+    looked: list[float] = []
+    look = feed._look_for_progress
+
+    def note() -> None:
+        looked.append(time.monotonic())
+        look()
+
+    monkeypatch.setattr(feed_module, "PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(feed_module, "_WATCHERS_AT_FULL_PACE", 1)
+    name = make_job()
+    watchers = [Watcher(feed, name) for _ in range(10)]
+    assert [watcher.event().sequence for watcher in watchers] == [1] * 10
+    monkeypatch.setattr(feed, "_look_for_progress", note)
+    deadline = time.monotonic() + SECONDS
+    while len(looked) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    # From the second look on, ten of them were there when the next was set.
+    assert all(later - earlier >= 10 * 0.05 for earlier, later in pairwise(looked[1:]))
+
+
+def test_one_watcher_too_many_is_refused(
+    directory: DataDirectory, database: Database, changes: Changes, make_job: Callable[..., str]
+) -> None:
+    feed = Feed(directory, database, changes, max_watchers=2)
+    name, other = make_job(), make_job()
+    first, second = feed.watch(name, 0, still_reading), feed.watch(other, 0, still_reading)
+    next(first)
+    next(second)
+    with pytest.raises(LimitReached, match="2 streams watch jobs: expected fewer than 2"):
+        next(feed.watch(name, 0, still_reading))
+    # The stream that started a job is not kept from its first event.
+    assert next(feed.watch(name, 0, still_reading, limited=False)).sequence == 1
+    second.close()  # type: ignore[attr-defined]  # it is a generator: grpcio drops it so
+    first.close()  # type: ignore[attr-defined]
+    assert next(feed.watch(name, 0, still_reading)).sequence == 1
 
 
 def test_jobs_that_nobody_watches_are_forgotten(

@@ -1,5 +1,6 @@
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -701,6 +702,72 @@ class TestBrokenUploads:
 
 
 class TestWatching:
+    @pytest.mark.parametrize("limits", [Limits(max_watchers=1)], indirect=True)
+    def test_one_watcher_too_many_is_refused_and_may_try_again(
+        self, stub: TrainingServiceStub, no_trainer: None, make_messages: Messages, refused: Refused
+    ) -> None:
+        first: Any = stub.Train(iter(make_messages(train=20, test=0)), timeout=TIMEOUT)
+        name = next(first).event.job  # which follows its job, beside the limit
+        first.cancel()
+        watcher: Any = watch(stub, name)
+        assert next(watcher).event.sequence == 1
+        request = pb.WatchTrainingRequest(job=name)
+        refused(
+            lambda: next(stub.WatchTraining(request, timeout=TIMEOUT)),
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "fewer than 1",
+        )
+        watcher.cancel()
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                assert next(watch(stub, name)).event.sequence == 1
+                break
+            except grpc.RpcError:  # the server has not heard yet that the first is gone
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def test_a_reader_that_does_not_read_costs_a_bounded_amount_of_memory(
+        self,
+        stub: TrainingServiceStub,
+        server: Server,
+        database: Database,
+        no_trainer: None,
+        make_messages: Messages,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What is not read stays in the database: no more leaves the feed than gRPC's window holds."""
+        count, size = 20_000, 2_000
+        name = accept(stub, make_messages(train=20, test=0))
+        with database.write() as connection:
+            for epoch in range(count):
+                finished = pb.EpochFinished(epoch=epoch, weights_hash="x" * size)
+                append(connection, name, pb.TrainingEvent(epoch_finished=finished))
+        said = 0
+        page = server._feed._events
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal said
+            events = page(*arguments)
+            said += len(events)
+            return events
+
+        monkeypatch.setattr(server._feed, "_events", counted)
+        call: Any = stub.WatchTraining(pb.WatchTrainingRequest(job=name), timeout=2 * TIMEOUT)
+        before = -1
+        while before != said:
+            before = said
+            time.sleep(0.5)
+        assert 0 < said * size < 10 * 2**20 < count * size
+        sequences = []
+        for message in call:
+            if message.HasField("event"):
+                sequences.append(message.event.sequence)
+                if len(sequences) == count + 1:
+                    break
+        call.cancel()
+        assert sequences == list(range(1, count + 2))
+
     def test_a_job_outlives_its_streams(self, stub: TrainingServiceStub, make_messages: Messages) -> None:
         name = accept(stub, make_messages(**LONG))
         first: Any = watch(stub, name)

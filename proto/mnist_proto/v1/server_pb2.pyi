@@ -88,6 +88,7 @@ class Limits(google.protobuf.message.Message):
     MAX_QUEUED_JOBS_FIELD_NUMBER: builtins.int
     MAX_STREAMS_FIELD_NUMBER: builtins.int
     MAX_MODEL_BYTES_FIELD_NUMBER: builtins.int
+    MAX_WATCHERS_FIELD_NUMBER: builtins.int
     MAX_STORED_DATASET_BYTES_FIELD_NUMBER: builtins.int
     MAX_RUNNING_JOBS_FIELD_NUMBER: builtins.int
     max_message_bytes: builtins.int
@@ -109,11 +110,13 @@ class Limits(google.protobuf.message.Message):
     max_queued_jobs: builtins.int
     """Jobs waiting for their turn."""
     max_streams: builtins.int
-    """Streams open at a time: Train, WatchTraining, Evaluate, PredictStream, UploadDataset,
+    """Streams open at a time, of each worker: Train, WatchTraining, Evaluate, PredictStream, UploadDataset,
     ExportModel and ImportModel.
     """
     max_model_bytes: builtins.int
     """Bytes of a model's file to be imported."""
+    max_watchers: builtins.int
+    """Streams of WatchTraining open at a time, of each worker. They count among max_streams, too."""
     max_stored_dataset_bytes: builtins.int
     """Bytes on disk of all data sets together."""
     max_running_jobs: builtins.int
@@ -132,10 +135,11 @@ class Limits(google.protobuf.message.Message):
         max_queued_jobs: builtins.int = ...,
         max_streams: builtins.int = ...,
         max_model_bytes: builtins.int = ...,
+        max_watchers: builtins.int = ...,
         max_stored_dataset_bytes: builtins.int = ...,
         max_running_jobs: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max_dataset_bytes", b"max_dataset_bytes", "max_dataset_images", b"max_dataset_images", "max_encoded_images", b"max_encoded_images", "max_encoded_pixels", b"max_encoded_pixels", "max_image_pixels", b"max_image_pixels", "max_images_per_request", b"max_images_per_request", "max_message_bytes", b"max_message_bytes", "max_model_bytes", b"max_model_bytes", "max_parameters", b"max_parameters", "max_queued_jobs", b"max_queued_jobs", "max_running_jobs", b"max_running_jobs", "max_stored_dataset_bytes", b"max_stored_dataset_bytes", "max_streams", b"max_streams"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_dataset_bytes", b"max_dataset_bytes", "max_dataset_images", b"max_dataset_images", "max_encoded_images", b"max_encoded_images", "max_encoded_pixels", b"max_encoded_pixels", "max_image_pixels", b"max_image_pixels", "max_images_per_request", b"max_images_per_request", "max_message_bytes", b"max_message_bytes", "max_model_bytes", b"max_model_bytes", "max_parameters", b"max_parameters", "max_queued_jobs", b"max_queued_jobs", "max_running_jobs", b"max_running_jobs", "max_stored_dataset_bytes", b"max_stored_dataset_bytes", "max_streams", b"max_streams", "max_watchers", b"max_watchers"]) -> None: ...
 
 Global___Limits: typing_extensions.TypeAlias = Limits
 
