@@ -1,7 +1,8 @@
 """How long it takes to have a server keep MNIST: 60,000 images over loopback, until they are durable.
 
 A server in a process of its own; each round has the SDK hash the images, ask for them and send them, then ask
-again, when nothing is sent, and then deletes them. Writes results/upload.json; ends with 1 if a bar is missed.
+again, when nothing is sent, and then deletes them. Writes results/upload.json; ends with 1 if it takes longer
+than its bar.
 """
 
 import json
