@@ -63,25 +63,29 @@ class Folding:
 
     def __init__(self, stage: Stage, weights: Array, delta: Array, below: Array) -> None:
         """weights: (I, O). delta: errors (rows, O, W', B). below: (H, C, W, B), where errors are to go."""
-        examples = delta.shape[-1]
         self._stage = stage
-        self._weights = weights.reshape(stage.size, stage.size * stage.channels, stage.features)
-        self._delta = delta.reshape(stage.rows, stage.features, -1)
+        self._kernel_rows = weights.reshape(stage.size, stage.size * stage.channels, stage.features)
         self._below = below
-        self._unfolded = np.empty(unfolded_shape(stage, examples), delta.dtype)
-        self._rows = self._unfolded.reshape(len(self._unfolded), stage.size * stage.channels, -1)
-        self._part = np.empty_like(self._rows[: stage.rows])
+        self._unfolded = np.empty(unfolded_shape(stage, delta.shape[-1]), delta.dtype)
+        # What was under row i of the kernels laid at row h - i gets errors from there: one product for all i,
+        # since these rows of errors lie one after the other, from the first to the last.
+        self._upwards = np.empty((stage.size * stage.channels, stage.size, stage.features), delta.dtype)
+        self._products = []
+        weighted = self._upwards.reshape(len(self._upwards), -1)
+        for row, errors in enumerate(self._unfolded):
+            first, last = max(0, row - stage.size + 1), min(stage.rows - 1, row)
+            start = (stage.size - 1 - row + first) * stage.features
+            stop = (stage.size - row + last) * stage.features
+            laid = delta[first : last + 1].reshape(stop - start, -1)
+            self._products.append((weighted[:, start:stop], laid, errors.reshape(len(weighted), -1)))
 
     def send_back(self) -> None:
         """Writes Σ δ wᵀ (BP2) over all places that a number was under a kernel at."""
-        rows, columns = self._stage.rows, self._stage.columns
-        np.matmul(self._weights[0], self._delta, out=self._rows[:rows])
-        self._rows[rows:] = 0
-        for row in range(1, self._stage.size):
-            np.matmul(self._weights[row], self._delta, out=self._part)
-            reached = self._rows[row : row + rows]
-            np.add(reached, self._part, out=reached)
+        self._upwards[...] = self._kernel_rows[::-1].transpose(1, 0, 2)
+        for weights, delta, errors in self._products:
+            np.dot(weights, delta, out=errors)
         self._below[...] = 0
+        columns = self._stage.columns
         for column in range(self._stage.size):
-            reached = self._below[: len(self._rows), :, column : column + columns]
+            reached = self._below[: len(self._unfolded), :, column : column + columns]
             np.add(reached, self._unfolded[:, column], out=reached)

@@ -41,6 +41,7 @@ class Descent:
         moments: Array | None,
         split: Split,
         config: TrainingConfig,
+        lanes: Lanes,
     ) -> None:
         """velocity, moments: as TrainingState has them; network and they are written in place."""
         self._network = network
@@ -64,7 +65,7 @@ class Descent:
         self._step = 0
         self._draws = config.augmentation is not None or any(network.architecture.dropout)
         self._rngs: list[np.random.Generator | None] = [None] * LANES
-        self._lanes = Lanes()
+        self._lanes = lanes
         self._gradients: list[Array] = []
         self._optimize: Step | None = None
         self.learning_rate = config.learning_rate

@@ -15,6 +15,7 @@ from mnist_core.dataset import Dataset, Split
 from mnist_core.descent import SLICE_WORK, Descent
 from mnist_core.errors import Diverged, InvalidValue
 from mnist_core.evaluation import evaluate
+from mnist_core.lanes import LANES, Lanes
 from mnist_core.network import Network
 
 StopReason = Literal["epochs", "early_stopping", "target_accuracy"]
@@ -128,17 +129,18 @@ def train(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> Ite
 def _epochs(
     state: TrainingState, dataset: Dataset, config: TrainingConfig
 ) -> Iterator[Progress | EpochReport]:
-    descent = Descent(state.network, state.velocity, state.moments, dataset.train, config)
+    lanes = Lanes()
+    descent = Descent(state.network, state.velocity, state.moments, dataset.train, config, lanes)
     while state.stop_reason(config) is None:
         seconds, since = 0.0, time.perf_counter()
-        for report in _epoch(state, dataset, config, descent):
+        for report in _epoch(state, dataset, config, descent, lanes):
             seconds += time.perf_counter() - since
             yield replace(report, seconds=seconds) if isinstance(report, EpochReport) else report
             since = time.perf_counter()
 
 
 def _epoch(
-    state: TrainingState, dataset: Dataset, config: TrainingConfig, descent: Descent
+    state: TrainingState, dataset: Dataset, config: TrainingConfig, descent: Descent, lanes: Lanes
 ) -> Iterator[Progress | EpochReport]:
     total = len(dataset.train)
     order = descent.begin(state.epoch, state.rng)
@@ -151,8 +153,8 @@ def _epoch(
         yield progress
     if not (math.isfinite(loss) and np.isfinite(state.network.parameters).all()):
         raise Diverged(state.epoch)
-    validation_correct = yield from _correct(state.network, dataset.validation, progress)
-    test_correct = yield from _correct(state.network, dataset.test, progress)
+    validation_correct = yield from _correct(state.network, dataset.validation, progress, lanes)
+    test_correct = yield from _correct(state.network, dataset.test, progress, lanes)
     _count_improvement(state, validation_correct, dataset.validation, config)
     state.epoch += 1
     judged = dataset.validation if dataset.test is None else dataset.test
@@ -170,19 +172,27 @@ def _epoch(
 
 
 def _correct(
-    network: Network, split: Split | None, progress: Progress
+    network: Network, split: Split | None, progress: Progress, lanes: Lanes
 ) -> Generator[Progress, None, int | None]:
     """Returns how many images are named rightly; on the way repeats `progress` so that a caller may leave."""
     if split is None:
         return None
-    correct = 0
+    correct = [0] * LANES
     images = max(1, int(SLICE_WORK / network.architecture.work))
     for start in range(0, len(split), images):
         if start:
             yield progress
-        part = slice(start, start + images)
-        correct += evaluate(network, Split(split.images[part], split.labels[part]))
-    return correct
+        stop = start + images
+        part = Split(split.images[start:stop], split.labels[start:stop])
+
+        def judge(lane: int, half: slice, part: Split = part) -> None:
+            correct[lane] += evaluate(network, Split(part.images[half], part.labels[half]))
+
+        if network.architecture.stages:
+            lanes.run(judge, len(part))
+        else:
+            judge(0, slice(None))
+    return sum(correct)
 
 
 def _check(state: TrainingState, dataset: Dataset, config: TrainingConfig) -> None:

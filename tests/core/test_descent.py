@@ -17,6 +17,7 @@ from mnist_core import (
     augment,
 )
 from mnist_core.descent import Descent
+from mnist_core.lanes import Lanes
 from mnist_core.minibatch import MiniBatch
 
 LAYERS = (Convolution(3, 3), MaxPool(), Dense(6))
@@ -34,7 +35,7 @@ def split() -> Split:
 
 def descend(config: TrainingConfig, split: Split, epochs: int = 1) -> TrainingState:
     state = TrainingState.begin(config, (8, 9))
-    descent = Descent(state.network, state.velocity, state.moments, split, config)
+    descent = Descent(state.network, state.velocity, state.moments, split, config, Lanes())
     for epoch in range(epochs):
         order = descent.begin(epoch, state.rng)
         for start in range(0, len(order), descent.slice_examples):
@@ -119,7 +120,7 @@ def test_what_is_learnt_from_are_the_varied_images(split: Split) -> None:
     )
     assert not np.array_equal(varied, split.images[order])
     plain = dataclasses.replace(config, augmentation=None)
-    descent = Descent(state.network, None, None, Split(varied, split.labels[order]), plain)
+    descent = Descent(state.network, None, None, Split(varied, split.labels[order]), plain, Lanes())
     descent.learn(np.arange(160))
     np.testing.assert_allclose(found.network.parameters, state.network.parameters, rtol=1e-9, atol=1e-12)
 
@@ -127,7 +128,7 @@ def test_what_is_learnt_from_are_the_varied_images(split: Split) -> None:
 def test_the_rate_of_every_step_is_the_schedules(split: Split) -> None:
     config = dataclasses.replace(CONFIG, batch_size=40, schedule="cosine", warm_up=0.25)  # 12 steps, 3 rising
     state = TrainingState.begin(config, (8, 9))
-    descent = Descent(state.network, None, None, split, config)
+    descent = Descent(state.network, None, None, split, config, Lanes())
     rates = []
     for epoch in range(3):
         order = descent.begin(epoch, state.rng)
@@ -144,5 +145,5 @@ def test_hundreds_of_images_are_varied_together() -> None:
         batch_size=128, augmentation=Augmentation(shift=1), layers=(Dense(3000), Dense(3000))
     )
     split = Split(np.zeros((3000, 28, 28), np.uint8), np.zeros(3000, np.uint8))
-    descent = Descent(TrainingState.begin(config).network, None, None, split, config)
+    descent = Descent(TrainingState.begin(config).network, None, None, split, config, Lanes())
     assert descent.slice_examples == 512

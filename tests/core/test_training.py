@@ -22,6 +22,7 @@ from mnist_core import (
 )
 from mnist_core import train as train_function
 from mnist_core.descent import Descent
+from mnist_core.lanes import Lanes
 
 TINY = TrainingConfig(hidden_sizes=(4,), classes=3, epochs=4, batch_size=5)
 
@@ -229,7 +230,7 @@ def test_progress_comes_often_and_changes_nothing(
 def test_a_slice_is_some_milliseconds_of_work(sizes: tuple[int, ...], least: int, most: int) -> None:
     config = TrainingConfig(hidden_sizes=sizes[1:-1], batch_size=128)
     split = Split(np.zeros((30_000, 28, 28), np.uint8), np.zeros(30_000, np.uint8))
-    descent = Descent(TrainingState.begin(config).network, None, None, split, config)
+    descent = Descent(TrainingState.begin(config).network, None, None, split, config, Lanes())
     assert least <= descent.slice_examples <= most
     assert descent.slice_examples % 128 == 0
 
