@@ -93,34 +93,37 @@ class Metrics:
 
     # Taking the lock by its methods costs half of what `with` does.
 
-    def started(self, method: str) -> None:
-        """A call has begun, by its full name, and is in flight until `finished`."""
+    def started(self, method: str, count: int = 1) -> None:
+        """Calls have begun, by their full name, and are in flight until they are `finished`."""
         row = _ROWS.get(method, _OTHER_ROW)
         self._acquire()
         try:
-            self._cells[row] += 1
+            self._cells[row] += count
         finally:
             self._release()
 
     def finished(self, method: str, code: int, nanoseconds: int) -> None:
         """A call that was `started` has ended, with a status code, so long after it began."""
-        self.observe(method, code, nanoseconds, 0)
+        self.finished_all(method, code, (nanoseconds,))
 
-    def observe(self, method: str, code: int, nanoseconds: int, started: int = 1) -> None:
-        """A call began and has ended: `started` and `finished` in one."""
+    def finished_all(self, method: str, code: int, nanoseconds: Sequence[int]) -> None:
+        """Calls that were `started` have ended, with the same status code, each so long after it began."""
         row = _ROWS.get(method, _OTHER_ROW)
-        handled = row + _CODE + (code if 0 <= code < CODES else _UNKNOWN)
-        bucket = row + _BUCKET + bisect_left(LATENCY_BOUNDS, nanoseconds)
+        buckets = [row + _BUCKET + bisect_left(LATENCY_BOUNDS, each) for each in nanoseconds]
         cells = self._cells
         self._acquire()
         try:
-            if started:
-                cells[row] += 1
-            cells[handled] += 1
-            cells[bucket] += 1
-            cells[row + _SUM] += nanoseconds
+            cells[row + _CODE + (code if 0 <= code < CODES else _UNKNOWN)] += len(buckets)
+            for bucket in buckets:
+                cells[bucket] += 1
+            cells[row + _SUM] += sum(nanoseconds)
         finally:
             self._release()
+
+    def observe(self, method: str, code: int, nanoseconds: int) -> None:
+        """A call began and has ended: `started` and `finished` in one."""
+        self.started(method)
+        self.finished(method, code, nanoseconds)
 
     def batch(self, requests: int, images: int, model_version: str = "", nanoseconds: int = 0) -> None:
         """One forward pass was made, for so many requests with so many images in all."""

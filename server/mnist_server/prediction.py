@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import grpc
 import numpy as np
+from google.protobuf.descriptor import MethodDescriptor
 from numpy.typing import NDArray
 
 from mnist_core import InvalidValue
@@ -19,6 +20,7 @@ from mnist_server.errors import InvalidRequest
 from mnist_server.images import read_pixels
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
+from mnist_server.recurring import Recurring
 from mnist_server.registry import Model, ModelRegistry
 from mnist_server.rpc import LATER, Calls, Later, check_wanted, parser
 from mnist_server.status import to_status
@@ -40,12 +42,22 @@ _ID = varint(pb.PredictStreamResponse.ID_FIELD_NUMBER << 3)
 _RESPONSE = pb.PredictStreamResponse.RESPONSE_FIELD_NUMBER
 
 
+class _Asked(NamedTuple):
+    """What a request says, but for its pixels."""
+
+    model: str
+    height: int
+    width: int
+    pictures: int
+    return_inputs: bool
+
+
 class _Group(NamedTuple):
     """Requests that one forward pass answers."""
 
     model: Model
     places: list[int]  # of each among all requests
-    requests: list[pb.PredictRequest]
+    asked: list[_Asked]
     pixels: list[bytes]
 
 
@@ -57,7 +69,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         self._limits = limits
         self._calls = calls
         self._metrics = metrics
-        self._parse = parser(_METHODS["Predict"])
+        self._recurring = Recurring(pb.PredictRequest.PIXELS_FIELD_NUMBER, _reader(_METHODS["Predict"]))
         self._parse_on_stream = parser(_METHODS["PredictStream"])
 
     def predict(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
@@ -65,10 +77,11 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
         Pictures, requests of many images and those for a model that is not in memory are left for Later.
         """
-        parsed: list[pb.PredictRequest | Exception] = []
+        read = self._recurring.read
+        parsed: list[tuple[_Asked, bytes] | Exception] = []
         for data in requests:
             try:
-                parsed.append(self._parse(data))
+                parsed.append(read(data))
             except InvalidRequest as error:
                 parsed.append(error)
         return self._answers(parsed)
@@ -94,7 +107,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                 places.append(place)
             except InvalidRequest as error:
                 answers[place] = error
-        found = self._answers([message.request for message in parsed])
+        found = self._answers([_split(message.request) for message in parsed])
         for place, message, answer in zip(places, parsed, found, strict=True):
             answers[place] = answer if isinstance(answer, Later) else _on_stream(message.id, answer)
         return answers
@@ -111,30 +124,31 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         except Exception as error:
             return _on_stream(message.id, error)
 
-    def _answers(self, requests: Sequence[pb.PredictRequest | Exception]) -> list[bytes | Exception]:
+    def _answers(self, requests: Sequence[tuple[_Asked, bytes] | Exception]) -> list[bytes | Exception]:
         answers: list[bytes | Exception] = [LATER] * len(requests)
         groups: dict[str, _Group] = {}
         for place, request in enumerate(requests):
             if isinstance(request, Exception):
                 answers[place] = request
                 continue
-            model = self._registry.held(request.model)
-            if model is None or request.encoded_images:
+            asked, pixels = request
+            model = self._registry.held(asked.model)
+            if model is None or asked.pictures:
                 continue
-            pixels, height, width = request.pixels, request.height, request.width
-            if not pixels or height != model.height or width != model.width or len(pixels) % (height * width):
+            size = model.height * model.width
+            if not pixels or asked.height != model.height or asked.width != model.width or len(pixels) % size:
                 try:
-                    self._pixels(request, model)  # says what is wrong
+                    self._pixels(pixels, asked.height, asked.width, model)  # says what is wrong
                 except InvalidValue as error:
                     answers[place] = error
-            elif len(pixels) <= MANY * height * width:
+            elif len(pixels) <= MANY * size:
                 group = groups.get(model.name)
                 if group is None:
                     group = groups[model.name] = _Group(model, [], [], [])
                 group.places.append(place)
-                group.requests.append(request)
+                group.asked.append(asked)
                 group.pixels.append(pixels)
-        for model, places, asked, parts in groups.values():
+        for model, places, each, parts in groups.values():
             size = model.height * model.width
             began = perf_counter_ns()
             try:
@@ -146,8 +160,8 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                 for place in places:
                     answers[place] = error
                 continue
-            for place, request, pixels, answer in zip(places, asked, parts, encoded, strict=True):
-                answers[place] = answer + _inputs(pixels, model) if request.return_inputs else answer
+            for place, asked, pixels, answer in zip(places, each, parts, encoded, strict=True):
+                answers[place] = answer + _inputs(pixels, model) if asked.return_inputs else answer
         return answers
 
     def _answer(self, request: pb.PredictRequest, context: grpc.ServicerContext, aside: Aside) -> bytes:
@@ -159,15 +173,15 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                 images = self._decode(request, context)
             _check_size(images, model, "encoded_images")
         else:
-            images = self._pixels(request, model)
+            images = self._pixels(request.pixels, request.height, request.width, model)
         began = perf_counter_ns()
         probabilities = forward(model, images, lambda: check_wanted(context))
         self._metrics.forward(model.name, 1, len(images), perf_counter_ns() - began)
         [answer] = _encode(model, probabilities, [len(images)])
         return answer + _inputs(array_to_pixels(images), model) if request.return_inputs else answer
 
-    def _pixels(self, request: pb.PredictRequest, model: Model) -> NDArray[np.uint8]:
-        images = read_pixels(request.pixels, request.height, request.width, self._limits)
+    def _pixels(self, pixels: bytes, height: int, width: int, model: Model) -> NDArray[np.uint8]:
+        images = read_pixels(pixels, height, width, self._limits)
         most = self._limits.max_images_per_request
         if len(images) > most:
             raise InvalidValue("pixels", f"{len(images)} images", f"at most {most}")
@@ -188,6 +202,18 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             except PictureError as error:
                 raise InvalidValue(f"encoded_images[{index}]", error.found, error.expected) from None
         return digits
+
+
+def _split(request: pb.PredictRequest) -> tuple[_Asked, bytes]:
+    """Returns what a request says besides its pixels, and them."""
+    pictures = len(request.encoded_images)
+    asked = _Asked(request.model, request.height, request.width, pictures, request.return_inputs)
+    return asked, request.pixels
+
+
+def _reader(method: MethodDescriptor) -> Callable[[bytes], tuple[_Asked, bytes]]:
+    parse = parser(method)
+    return lambda data: _split(parse(data))
 
 
 def _check_size(images: NDArray[np.uint8], model: Model, field: str) -> None:
@@ -227,9 +253,13 @@ def _encode(model: Model, probabilities: NDArray[np.float32], counts: list[int])
     confidences = probabilities.max(axis=1).astype("<f4", copy=False).tobytes()
     rows = probabilities.astype("<f4", copy=False).tobytes()
     answers = []
-    start = 0
+    start = known = 0
     for count in counts:
         stop = start + count
+        if count != known:  # most have as many images as the one before
+            known = count
+            of_confidences = _head("confidences", 4 * count)
+            of_probabilities = _head("probabilities", 4 * count * classes)
         if narrow is not None:
             named = narrow[start:stop]
         else:
@@ -240,9 +270,9 @@ def _encode(model: Model, probabilities: NDArray[np.float32], counts: list[int])
                     own,
                     _head("digits", len(named)),
                     named,
-                    _head("confidences", 4 * count),
+                    of_confidences,
                     confidences[4 * start : 4 * stop],
-                    _head("probabilities", 4 * count * classes),
+                    of_probabilities,
                     rows[4 * start * classes : 4 * stop * classes],
                 )
             )

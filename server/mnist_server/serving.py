@@ -20,7 +20,7 @@ from mnist_proto.v1 import (
     server_pb2,
     training_pb2,
 )
-from mnist_server import hotpath
+from mnist_server import hotpath_check
 from mnist_server.accounting import Unserved
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.dataset_registry import DatasetRegistry
@@ -157,7 +157,7 @@ class Worker:
         streams = {
             PREDICT_STREAM: HotStream(prediction.predict_stream, prediction.answer_on_stream, calls.stream)
         }
-        self._fast = hotpath.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
+        self._fast = hotpath_check.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
         # Before the port, which hands out connections from then on.
         load_defaults(registry)
         refresh()

@@ -11,7 +11,7 @@ import pytest
 from google.rpc import code_pb2
 from grpc_status import rpc_status
 
-from mnist_server import hotpath
+from mnist_server import hotpath_check
 from mnist_server.errors import InvalidRequest, LimitReached
 from mnist_server.metrics import Metrics
 from mnist_server.rpc import LATER, HotStream
@@ -91,7 +91,7 @@ def methods(service: Service) -> Any:
 def engaged(service: Service) -> Iterator[tuple[grpc.Server, int]]:
     """A server on the fast path, and its port. In the end it stops, with nothing left."""
     server, pool = make_server(service)
-    path = hotpath.prepare(server, methods(service), Metrics())
+    path = hotpath_check.prepare(server, methods(service), Metrics())
     assert path is not None
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -275,7 +275,7 @@ class TestStreams:
 
 def test_stop_waits_for_calls_under_load(service: Service) -> None:
     server, pool = make_server(service)
-    path = hotpath.prepare(server, methods(service), Metrics())
+    path = hotpath_check.prepare(server, methods(service), Metrics())
     assert path is not None
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -306,7 +306,7 @@ def test_a_server_with_interceptors_keeps_to_the_public_path(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, pool = make_server(service, interceptors=[Interceptor()])
-    assert hotpath.prepare(server, methods(service), Metrics()) is None
+    assert hotpath_check.prepare(server, methods(service), Metrics()) is None
     [record] = caplog.records
     assert "interceptors" in record.message
     pool.shutdown()
@@ -326,8 +326,8 @@ def test_where_grpcio_differs_the_public_path_serves(
     server, pool = make_server(service)
     with monkeypatch.context() as changed, caplog.at_level(logging.WARNING):
         changed.delattr(missing)
-        assert hotpath.prepare(server, methods(service), Metrics()) is None
-    [record] = [record for record in caplog.records if record.name == "mnist_server.hotpath"]
+        assert hotpath_check.prepare(server, methods(service), Metrics()) is None
+    [record] = [record for record in caplog.records if record.name == "mnist_server.hotpath_check"]
     assert "fast path is not taken" in record.message
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

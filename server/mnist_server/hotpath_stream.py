@@ -1,0 +1,193 @@
+"""A stream call is one of the fast path's with many messages, each of which is answered by one.
+
+All its tags are called in the serving thread, so it needs no lock.
+"""
+
+import logging
+import time
+from collections import deque
+from contextlib import AbstractContextManager
+from functools import partial
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from mnist_server.refusal import Refusal, refusal
+from mnist_server.rpc import HotStream, Later
+
+if TYPE_CHECKING:
+    from mnist_server.hotpath import HotPath, Method
+
+log = logging.getLogger(__name__)
+
+# Bytes of messages and answers of one stream, after which no more are asked for until some are sent.
+_HELD = 2**19
+_NOTHING: tuple[None, tuple[()]] = (None, ())  # what a tag returns that ends no call
+
+
+class StreamCall:
+    """One stream, from its headers to its end. To the slow method it is the context."""
+
+    def __init__(
+        self, paths: "HotPath", method: "Method", stream: HotStream, core: Any, deadline: float
+    ) -> None:
+        self._paths, self._method, self._stream = paths, method, stream
+        self._core, self._deadline = core, deadline
+        self._began = perf_counter_ns()
+        self._pending = 0  # batches of operations
+        self._asked = self._sending = False  # for a message; a message
+        self._open = True  # for more messages of the client
+        self._unanswered = 0  # messages
+        self._later = 0  # of which so many are in the pool
+        self._outbox: deque[bytes] = deque()
+        self._held = 0  # bytes of messages and answers
+        self._final: Refusal | None = None  # the status, if it is not OK
+        self._cancelled = False
+        self._over = False  # the status was sent, or nobody is there to get it
+        self._forgotten = False
+        self._room: AbstractContextManager[None] | None = None
+
+    def begin(self) -> None:
+        """Takes its room among the streams, and asks for its first message."""
+        paths = self._paths
+        paths.metrics.started(self._method.path)
+        self._start(self._closed, paths.receive_close(0))
+        self._start(self._back, paths.no_metadata)
+        try:
+            room = self._stream.room()
+            room.__enter__()
+            self._room = room
+        except Exception as error:
+            self._end_with(error)
+        self.settle()
+
+    def is_active(self) -> bool:
+        """Whether somebody waits for the answers."""
+        return not self._cancelled and time.time() < self._deadline
+
+    def answer(self, data: bytes, answer: bytes | Exception) -> None:
+        """Has the answer to one of its messages sent, once it is settled."""
+        if isinstance(answer, Later) and not self._over:
+            self._leave(data)
+            return
+        self._unanswered -= 1
+        self._held -= len(data)
+        if self._over:
+            pass
+        elif isinstance(answer, bytes):
+            self._held += len(answer)
+            self._outbox.append(answer)
+        else:
+            self._end_with(answer)
+        self._paths.unsettled.add(self)
+
+    def settle(self) -> None:
+        """Does what can be done now: asks for a message, sends one, or ends."""
+        paths = self._paths
+        if self._over:
+            if not self._pending and not self._forgotten:  # the end is noticed in a tag
+                self._start(self._back)
+            return
+        if self._open and not self._asked and not self._later and self._held < _HELD:
+            self._asked = True
+            self._start(self._got, paths.receive(0))
+        if self._sending:
+            return
+        if self._outbox:
+            self._sending = True
+            answer = self._outbox.popleft()
+            self._held -= len(answer)
+            self._start(self._sent, paths.message(answer, paths.more_follows if self._outbox else 0))
+        elif self._final or not (self._open or self._asked or self._unanswered):
+            self._over = True
+            final = self._final
+            about = (final.trailing, final.number, final.details.encode()) if final else ((), 0, b"")
+            self._start(self._back, paths.status(*about, 0))
+
+    def _start(self, tag: Any, *operations: Any) -> None:
+        self._pending += 1
+        try:
+            self._paths.start(self._core, tag, *operations)
+        except Exception:
+            self._pending -= 1
+            raise
+
+    def _got(self, event: Any) -> Any:
+        self._asked = False
+        data = event.batch_operations[0].message()
+        if data is None:
+            self._open = False
+        elif not self._over:
+            self._unanswered += 1
+            self._held += len(data)
+            try:
+                if len(data) > self._paths.large:
+                    self._leave(data)
+                else:
+                    self.settle()  # asks for the next before the marker is set: it may be there already
+                    waiting = (self._core, self._deadline, self)
+                    self._paths.gather(self._method, waiting, data, awaited=self._asked)
+            except Exception as error:
+                self._end_with(error)
+        return self._back(event)
+
+    def _sent(self, event: Any) -> Any:
+        self._sending = False
+        return self._back(event)
+
+    def _closed(self, event: Any) -> Any:
+        if event.batch_operations[0].cancelled():
+            self._cancelled = self._over = True
+            self._outbox.clear()
+        return self._back(event)
+
+    def _back(self, event: Any) -> Any:
+        """A batch of operations has come back."""
+        self._pending -= 1
+        try:
+            if not self._over:
+                self.settle()
+        except Exception:
+            log.exception("a stream was not answered")
+            self._over = True
+            self._core.cancel()
+        if not self._over or self._pending or self._unanswered or self._forgotten:
+            return _NOTHING
+        self._forgotten = True
+        if self._room is not None:
+            self._room.__exit__(None, None, None)
+        code = 1 if self._cancelled else self._final.number if self._final else 0
+        self._paths.metrics.finished(self._method.path, code, perf_counter_ns() - self._began)
+        return self._paths.ended(event)
+
+    def _end_with(self, error: Exception) -> None:
+        self._open = False
+        if self._final is None:
+            self._final = refusal(error)
+
+    def _leave(self, data: bytes) -> None:
+        """Leaves a message to the pool."""
+        self._later += 1
+        try:
+            self._paths.state.thread_pool.submit(self._run, data)
+        except RuntimeError:
+            self._later -= 1
+            self.answer(data, Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping"))
+
+    def _run(self, data: bytes) -> None:
+        try:
+            answer: bytes | Exception = self._stream.slow(data, self)
+        except grpc.RpcError:  # the caller is gone
+            answer = Refusal(grpc.StatusCode.CANCELLED, "")
+        except Exception as error:
+            answer = error
+        # An empty batch brings it to the serving thread.
+        self._core.start_server_batch((), partial(self._ran, data, answer))
+
+    def _ran(self, data: bytes, answer: bytes | Exception, event: Any) -> Any:
+        self._pending += 1
+        self._later -= 1
+        self.answer(data, answer)
+        self._paths.unsettled.discard(self)
+        return self._back(event)
