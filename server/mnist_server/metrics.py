@@ -125,22 +125,6 @@ class Metrics:
         self.started(method)
         self.finished(method, code, nanoseconds)
 
-    def batch(self, requests: int, images: int, model_version: str = "", nanoseconds: int = 0) -> None:
-        """One forward pass was made, for so many requests with so many images in all."""
-        cells = self._cells
-        self._acquire()
-        try:
-            cells[_BATCHES + bisect_left(REQUEST_BOUNDS, requests)] += 1
-            cells[_BATCHES_SUM] += requests
-            cells[_IMAGES + bisect_left(IMAGE_BOUNDS, images)] += 1
-            cells[_IMAGES_SUM] += images
-            if model_version:
-                row = self._models.get(model_version) or self._add_model(model_version)
-                cells[row + _PASSES] += 1
-                cells[row + _PASS_TIME] += nanoseconds
-        finally:
-            self._release()
-
     def inference(
         self, model_version: str, ok: bool, count: int, nanoseconds: int, *, requests: int = 1
     ) -> None:
@@ -162,8 +146,8 @@ class Metrics:
             self._release()
 
     def forward(self, model_version: str, requests: int, images: int, nanoseconds: int) -> None:
-        """One forward pass of a version answered so many requests, each in `nanoseconds`: `batch`, and
-        `inference` of each, in one."""
+        """One forward pass of a version answered so many requests with so many images in all, each request
+        in `nanoseconds`."""
         cells = self._cells
         self._acquire()
         try:

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from mnist_server import hotpath_check
 from mnist_server.errors import InvalidRequest, LimitReached
+from mnist_server.methods import OTHER
 from mnist_server.metrics import Metrics
 from mnist_server.rpc import LATER, HotStream
 
@@ -88,10 +89,15 @@ def methods(service: Service) -> Any:
 
 
 @pytest.fixture
-def engaged(service: Service) -> Iterator[tuple[grpc.Server, int]]:
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def engaged(service: Service, metrics: Metrics) -> Iterator[tuple[grpc.Server, int]]:
     """A server on the fast path, and its port. In the end it stops, with nothing left."""
     server, pool = make_server(service)
-    path = hotpath_check.prepare(server, methods(service), Metrics())
+    path = hotpath_check.prepare(server, methods(service), metrics)
     assert path is not None
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -165,6 +171,28 @@ def test_no_work_is_done_past_the_deadline(service: Service, channel: Any) -> No
     assert first.result() == b"hold!"
     assert call(channel, b"1").result() == b"1!"
     assert b"late" not in service.seen
+
+
+def test_calls_are_in_flight_until_they_are_answered(
+    service: Service, channel: Any, metrics: Metrics
+) -> None:
+    def counts() -> tuple[int, int, int]:
+        method = metrics.read().methods[OTHER]
+        return method.started, method.in_flight, method.codes[0]
+
+    service.hold.clear()
+    first, slow = call(channel, b"hold"), None
+    try:
+        assert service.held.wait(SECONDS)
+        assert counts() == (1, 1, 0)
+        service.held.clear()
+    finally:
+        service.hold.set()
+    assert first.result() == b"hold!"
+    slow = call(channel, b"gone")
+    assert service.held.wait(SECONDS)
+    assert counts() == (2, 1, 1)
+    slow.cancel()
 
 
 def test_slow_work_learns_that_its_caller_is_gone(service: Service, channel: Any) -> None:

@@ -110,16 +110,30 @@ def test_a_method_that_is_not_served_is_another(metrics: Metrics) -> None:
     assert (counts.methods[OTHER].started, counts.methods[OTHER].codes[OK]) == (6, 6)
 
 
+def test_calls_that_end_together_are_counted_together(metrics: Metrics) -> None:
+    metrics.started(PREDICT, 5)
+    metrics.finished_all(PREDICT, OK, [25_000, 25_001, 11 * 10**9])
+    metrics.finished_all(PREDICT, OK, [])
+    predict = metrics.read().methods[PREDICT]
+    assert (predict.started, predict.codes[OK], predict.in_flight) == (5, 3, 2)
+    assert [index for index, count in enumerate(predict.latency.buckets) if count] == [
+        0,
+        1,
+        len(LATENCY_BOUNDS),
+    ]
+    assert predict.latency.sum == 50_001 + 11 * 10**9
+
+
 def test_batches_are_counted_by_requests_and_by_images(metrics: Metrics) -> None:
-    metrics.batch(1, 1)
+    metrics.forward(MODEL, 1, 1, 10)
     metrics.forward(MODEL, 64, 100, 5000)
-    metrics.batch(1000, 100_000)
+    metrics.forward(MODEL, 1000, 100_000, 70_000)
     counts = metrics.read()
     requests, images = counts.batch_requests, counts.batch_images
     assert (requests.sum, images.sum) == (1065, 100_101)
     assert [index for index, count in enumerate(requests.buckets) if count] == [0, 6, len(REQUEST_BOUNDS)]
     assert [index for index, count in enumerate(images.buckets) if count] == [0, 7, len(IMAGE_BOUNDS)]
-    assert (counts.models[MODEL].passes, counts.models[MODEL].pass_time) == (1, 5000)
+    assert (counts.models[MODEL].passes, counts.models[MODEL].pass_time) == (3, 75_010)
 
 
 def test_a_model_version_has_successes_failures_images_and_times(metrics: Metrics) -> None:
@@ -165,7 +179,6 @@ def test_threads_lose_no_count(metrics: Metrics, restless: None) -> None:
     def count() -> None:
         for _ in range(times):
             metrics.started(PREDICT)
-            metrics.batch(2, 4)
             metrics.forward(MODEL, 2, 4, 3)
             metrics.inference(MODEL, True, 1, 7)
             metrics.finished(PREDICT, OK, 11)
@@ -181,7 +194,7 @@ def test_threads_lose_no_count(metrics: Metrics, restless: None) -> None:
     predict, model = counts.methods[PREDICT], counts.models[MODEL]
     assert (predict.started, predict.codes[OK], predict.in_flight) == (total, total, 0)
     assert (predict.latency.buckets[0], predict.latency.sum) == (total, 11 * total)
-    assert (counts.batch_requests.sum, counts.batch_images.sum) == (4 * total, 8 * total)
+    assert (counts.batch_requests.sum, counts.batch_images.sum) == (2 * total, 4 * total)
     assert (model.successes, model.images, model.success_time) == (3 * total, 5 * total, 13 * total)
     assert (model.passes, model.pass_time) == (total, 3 * total)
 
