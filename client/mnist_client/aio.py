@@ -23,8 +23,10 @@ from mnist_client.batches import (
     Data,
     check_dataset,
     check_image_size,
+    check_split,
     dataset_name,
     evaluate_requests,
+    evaluation_config,
     stored_name,
     to_dataset,
     to_split,
@@ -93,7 +95,7 @@ from mnist_client.wire import (
     to_stored_dataset,
     to_version,
 )
-from mnist_proto.v1 import dataset_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
 from mnist_proto.v1 import dataset_pb2_grpc as dataset_grpc
 from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
 from mnist_proto.v1 import model_pb2_grpc as model_grpc
@@ -327,13 +329,25 @@ class AsyncClient:
         check = self._channel.unary_unary(path, request_serializer=serialize, response_deserializer=parse)
         return to_health((await self._call(check, request)).value)
 
-    async def evaluate(self, data: Data, *, model: str | None = None) -> Evaluation:
+    async def evaluate(
+        self,
+        data: Data,
+        *,
+        model: str | None = None,
+        split: str | None = None,
+        return_images: bool = False,
+    ) -> Evaluation:
         """Judges a model by images whose labels are known, as `Client.evaluate`."""
         name = "" if model is None else model_name("model", model)
+        check_split(split)
         limits = await self._known_limits()
-        split = await asyncio.to_thread(to_split, data)
-        check_image_size(split.images, limits)
-        return await self._upload(lambda: self._evaluate(name, split, limits))
+        stored = stored_name(data)
+        judges = None
+        if stored is None:
+            judges = await asyncio.to_thread(to_split, data, split)
+            check_image_size(judges.images, limits)
+        config = evaluation_config(name, stored, split, return_images=return_images)
+        return await self._upload(lambda: self._evaluate(config, judges, limits))
 
     async def predict(
         self, images: Images, *, model: str | None = None, return_inputs: bool = False
@@ -476,9 +490,11 @@ class AsyncClient:
             raise InternalError(grpc.StatusCode.INTERNAL, "Train ended without an event", server=self.server)
         return accepted_job(response, self.server)
 
-    async def _evaluate(self, model: str, split: Split, limits: Limits) -> Evaluation:
+    async def _evaluate(
+        self, config: evaluation_pb2.EvaluationConfig, split: Split | None, limits: Limits
+    ) -> Evaluation:
         silence = AsyncSilence(self._silence, self.server)
-        call = self._evaluation.Evaluate(silence.sending(evaluate_requests(model, split, limits)))
+        call = self._evaluation.Evaluate(silence.sending(evaluate_requests(config, split, limits)))
         try:
             with self._errors(Ending(call)):
                 return to_evaluation((await silence.wait(call)).evaluation)

@@ -12,7 +12,7 @@ from mnist_client.errors import InvalidInput
 from mnist_client.pixels import to_images, to_labels
 from mnist_client.results import Limits
 from mnist_proto.arrays import array_to_pixels
-from mnist_proto.dataset_hash import DatasetHash
+from mnist_proto.dataset_hash import SPLITS, DatasetHash
 from mnist_proto.names import expand_dataset
 from mnist_proto.v1 import dataset_pb2, evaluation_pb2, images_pb2, training_pb2
 
@@ -23,6 +23,13 @@ data set that the server has."""
 # Large enough that a message's own cost vanishes, small enough that an upload is steady and costs no memory.
 CHUNK_BYTES = 2**20
 _OVERHEAD_BYTES = 1024
+_WIRE_SPLITS = dict(
+    zip(
+        SPLITS,
+        (images_pb2.SPLIT_TRAIN, images_pb2.SPLIT_VALIDATION, images_pb2.SPLIT_TEST),
+        strict=True,
+    )
+)
 
 
 def to_dataset(data: Data) -> Dataset:
@@ -35,16 +42,29 @@ def to_dataset(data: Data) -> Dataset:
     return data if isinstance(data, Dataset) else Dataset("arrays", _split(data))
 
 
-def to_split(data: Data) -> Split:
-    """Returns what is to be evaluated on: a data set's test split, without one its training images.
+def to_split(data: Data, split: str | None = None) -> Split:
+    """Returns what is to be evaluated on: the split of a data set, by default its test split, without one its
+    training images.
 
-    Reads files where data is a SPEC. Raises as `to_dataset` does.
+    Reads files where data is a SPEC. Raises as `to_dataset` does, and InvalidInput for a split it has not.
     """
     if isinstance(data, str | os.PathLike):
         data = load_dataset(data)
-    if isinstance(data, Dataset):
+    if not isinstance(data, Dataset):
+        return _split(data)
+    if split is None:
         return data.train if data.test is None else data.test
-    return _split(data)
+    found: Split | None = getattr(data, split)
+    if found is None:
+        there = [name for name in SPLITS if getattr(data, name) is not None]
+        raise InvalidInput.of("split", repr(split), f"one that {data.name} has: {', '.join(there)}")
+    return found
+
+
+def check_split(split: str | None) -> None:
+    """Checks that there may be a split of this name. Raises InvalidInput."""
+    if split is not None and split not in SPLITS:
+        raise InvalidInput.of("split", repr(split), f"one of {', '.join(SPLITS)}")
 
 
 def stored_name(data: Data) -> str | None:
@@ -63,7 +83,7 @@ def dataset_name(dataset: Dataset) -> str:
     `mnist_proto.dataset_hash` says how it is made.
     """
     hashed = DatasetHash(*dataset.train.images.shape[1:])
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         split: Split | None = getattr(dataset, name)
         if split is not None:
             images, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels)
@@ -94,11 +114,25 @@ def upload_requests(dataset: Dataset, limits: Limits) -> Iterator[dataset_pb2.Up
         yield dataset_pb2.UploadDatasetRequest(batch=batch)
 
 
-def evaluate_requests(model: str, split: Split, limits: Limits) -> Iterator[evaluation_pb2.EvaluateRequest]:
-    """Yields the messages of Evaluate: the model's name, then the batches."""
-    yield evaluation_pb2.EvaluateRequest(config=evaluation_pb2.EvaluationConfig(model=model))
+def evaluate_requests(
+    config: evaluation_pb2.EvaluationConfig, split: Split | None, limits: Limits
+) -> Iterator[evaluation_pb2.EvaluateRequest]:
+    """Yields the messages of Evaluate: the configuration, then batches; None: it names a data set."""
+    yield evaluation_pb2.EvaluateRequest(config=config)
+    if split is None:
+        return
     for batch in _batches(split, images_pb2.SPLIT_TEST, limits):
         yield evaluation_pb2.EvaluateRequest(batch=batch)
+
+
+def evaluation_config(
+    model: str, stored: str | None, split: str | None, *, return_images: bool
+) -> evaluation_pb2.EvaluationConfig:
+    """Returns the configuration of Evaluate; `stored` names a data set that the server has."""
+    config = evaluation_pb2.EvaluationConfig(model=model, dataset=stored or "", return_images=return_images)
+    if stored and split is not None:
+        config.split = _WIRE_SPLITS[split]
+    return config
 
 
 def check_dataset(dataset: Dataset, limits: Limits) -> None:
@@ -138,11 +172,8 @@ def _split(data: object) -> Split:
 
 
 def _all_batches(dataset: Dataset, limits: Limits) -> Iterator[images_pb2.LabeledImages]:
-    for split, wire in (
-        (dataset.train, images_pb2.SPLIT_TRAIN),
-        (dataset.validation, images_pb2.SPLIT_VALIDATION),
-        (dataset.test, images_pb2.SPLIT_TEST),
-    ):
+    for name, wire in _WIRE_SPLITS.items():
+        split: Split | None = getattr(dataset, name)
         if split is not None:
             yield from _batches(split, wire, limits)
 

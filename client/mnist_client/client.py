@@ -13,8 +13,10 @@ from mnist_client.batches import (
     Data,
     check_dataset,
     check_image_size,
+    check_split,
     dataset_name,
     evaluate_requests,
+    evaluation_config,
     stored_name,
     to_dataset,
     to_split,
@@ -84,7 +86,7 @@ from mnist_client.wire import (
     to_stored_dataset,
     to_version,
 )
-from mnist_proto.v1 import dataset_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
+from mnist_proto.v1 import dataset_pb2, evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
 from mnist_proto.v1 import dataset_pb2_grpc as dataset_grpc
 from mnist_proto.v1 import evaluation_pb2_grpc as evaluation_grpc
 from mnist_proto.v1 import model_pb2_grpc as model_grpc
@@ -373,19 +375,34 @@ class Client:
         check = self._channel.unary_unary(path, request_serializer=serialize, response_deserializer=parse)
         return to_health(self._call(check, request).value)
 
-    def evaluate(self, data: Data, *, model: str | None = None) -> Evaluation:
-        """Judges a model by images whose labels are known.
+    def evaluate(
+        self,
+        data: Data,
+        *,
+        model: str | None = None,
+        split: str | None = None,
+        return_images: bool = False,
+    ) -> Evaluation:
+        """Judges a model by images whose labels are known, any number of them.
 
-        data: as for `train`; of a data set its test split, or, without one, its training images.
+        data: as for `train`.
         model: NAME, NAME@VERSION or NAME@ALIAS; None is the server's default, models/mnist.
+        split: 'train', 'validation' or 'test', of a data set; None is its test split, or, without one, its
+            training images.
+        return_images: ask for the images of mistakes.
 
         Raises DataError for files.
         """
         name = "" if model is None else model_name("model", model)
+        check_split(split)
         limits = self._known_limits()
-        split = to_split(data)
-        check_image_size(split.images, limits)
-        return self._upload(lambda: self._evaluate(name, split))
+        stored = stored_name(data)
+        judges = None
+        if stored is None:
+            judges = to_split(data, split)
+            check_image_size(judges.images, limits)
+        config = evaluation_config(name, stored, split, return_images=return_images)
+        return self._upload(lambda: self._evaluate(config, judges))
 
     def predict(
         self, images: Images, *, model: str | None = None, return_inputs: bool = False
@@ -522,9 +539,9 @@ class Client:
                 return accepted_job(response, self.server)  # which ends the stream, not the job
         raise InternalError(grpc.StatusCode.INTERNAL, "Train ended without an event", server=self.server)
 
-    def _evaluate(self, model: str, split: Split) -> Evaluation:
+    def _evaluate(self, config: evaluation_pb2.EvaluationConfig, split: Split | None) -> Evaluation:
         silence = Silence(self._silence)
-        requests = evaluate_requests(model, split, self._known_limits())
+        requests = evaluate_requests(config, split, self._known_limits())
         call = self._evaluation.Evaluate.future(silence.sending(requests))
         with silence.guard(call), self._errors(silence):
             return to_evaluation(call.result().evaluation)

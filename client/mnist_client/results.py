@@ -5,7 +5,7 @@ aware datetimes in UTC, and what is absent on the wire is None. Shapes: B images
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -85,6 +85,8 @@ class Mistake:
     predicted: int
     confidence: float
     """The probability given to what was predicted, 0 to 1."""
+    image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    """(H, W), 0 = paper, 255 = ink, if images were asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,9 @@ class Evaluation:
     total: int
     accuracy: float
     """correct / total, 0 to 1."""
+    accuracy_low: float
+    """Lower end of the 95 % confidence interval on the accuracy (Wilson's score interval)."""
+    accuracy_high: float
     loss: float
     """Mean of the loss that the model was trained with."""
     confusion_matrix: NDArray[np.int64]
@@ -107,6 +112,8 @@ class Evaluation:
     """Expected calibration error over the confidences, 15 bins of one width, 0 to 1."""
     mistakes: tuple[Mistake, ...]
     """The most confident mistakes, the most confident first, at most 20."""
+    split: str | None
+    """The split judged by, of a data set that the server has; None for images that were sent."""
 
 
 # Training: what was asked for

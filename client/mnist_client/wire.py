@@ -154,7 +154,7 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
 
 
 def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
-    """Returns a judgement. Raises InternalError if the confusion matrix is not C x C."""
+    """Returns a judgement. Raises InternalError if the matrix is not C x C, or an image not H x W."""
     confusion = np.array(evaluation.confusion_matrix, dtype=np.int64)
     if confusion.size != evaluation.classes**2:
         message = f"a confusion matrix of {confusion.size} counts for {evaluation.classes} classes"
@@ -164,6 +164,8 @@ def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
         correct=evaluation.correct,
         total=evaluation.total,
         accuracy=evaluation.accuracy,
+        accuracy_low=evaluation.accuracy_low,
+        accuracy_high=evaluation.accuracy_high,
         loss=evaluation.loss,
         confusion_matrix=confusion.reshape(evaluation.classes, evaluation.classes),
         per_class=tuple(
@@ -172,9 +174,16 @@ def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
         ),
         ece=evaluation.expected_calibration_error,
         mistakes=tuple(
-            results.Mistake(each.index, each.label, each.predicted, each.confidence)
+            results.Mistake(
+                each.index,
+                each.label,
+                each.predicted,
+                each.confidence,
+                _image(each.image, evaluation.height, evaluation.width),
+            )
             for each in evaluation.mistakes
         ),
+        split=_word(images_pb2.Split.DESCRIPTOR, evaluation.split, "SPLIT_") if evaluation.split else None,
     )
 
 
@@ -252,6 +261,15 @@ def to_health(status: int) -> str:
 def to_time(timestamp: Timestamp) -> datetime:
     """Returns a time as an aware datetime in UTC, to the microsecond."""
     return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _image(pixels: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
+    if not pixels:
+        return None
+    if len(pixels) != height * width:
+        message = f"an image of {len(pixels)} pixels, not {height} x {width}"
+        raise InternalError(grpc.StatusCode.INTERNAL, message)
+    return np.frombuffer(pixels, np.uint8).reshape(height, width)
 
 
 def _mean_image(split: dataset_pb2.DatasetSplit, height: int, width: int) -> NDArray[np.float32] | None:

@@ -1,6 +1,7 @@
 """An evaluation says how good a network is on images whose labels are known."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from mnist_core.network import Network
 _CHUNK = 500
 _BINS = 15
 _MISTAKES = 20
+# Of the standard normal distribution, 95 % lies within so many standard deviations.
+_Z = 1.959963984540054
 
 
 def evaluate(network: Network, split: Split) -> int:
@@ -32,12 +35,14 @@ def evaluate(network: Network, split: Split) -> int:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image named wrongly. index: where it stood among all that were added, from 0."""
+    """An image named wrongly. index: where it stood among all that were added, from 0. image: what was added,
+    None if that were probabilities."""
 
     index: int
     label: int
     predicted: int
     confidence: float
+    image: NDArray[Any] | None = field(default=None, repr=False, compare=False)
 
 
 class Evaluation:
@@ -64,7 +69,7 @@ class Evaluation:
             part = slice(start, start + _CHUNK)
             outputs = network.forward(images[part])
             loss = self._losses(network, outputs, labels[part])
-            self._add(network.probabilities(outputs), labels[part], loss)
+            self._add(network.probabilities(outputs), labels[part], loss, images[part])
 
     def add(self, probabilities: Array, labels: NDArray[np.uint8]) -> None:
         """Adds probabilities (B, C), rows summing to 1, and labels (B,). The loss is -ln of the label's.
@@ -91,6 +96,22 @@ class Evaluation:
     def accuracy(self) -> float:
         """correct / total."""
         return self.correct / self.total if self.total else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval on the accuracy, 0 to 1; (0, 1) before the first image.
+
+        Wilson's score interval (Wilson 1927, Probable inference, the law of succession, and statistical
+        inference), the accuracies p for which |accuracy - p| <= z sqrt(p (1 - p) / total). Unlike accuracy
+        +- z sqrt(accuracy (1 - accuracy) / total) it holds near 1, where classifiers are.
+        """
+        if not self.total:
+            return 0.0, 1.0
+        share, square = self.accuracy, _Z * _Z / self.total
+        middle = share + square / 2
+        reach = math.sqrt(square * (share * (1 - share) + square / 4))
+        low, high = (middle - reach) / (1 + square), (middle + reach) / (1 + square)
+        return max(low, 0.0), min(high, 1.0)
 
     @property
     def loss(self) -> float:
@@ -131,11 +152,17 @@ class Evaluation:
             return losses(self._loss_name, network.output, outputs, targets)
         return losses("cross_entropy", "softmax", network.probabilities(outputs.copy()), targets)
 
-    def _add(self, probabilities: Array, labels: NDArray[np.uint8], loss: NDArray[np.float64]) -> None:
+    def _add(
+        self,
+        probabilities: Array,
+        labels: NDArray[np.uint8],
+        loss: NDArray[np.float64],
+        images: NDArray[Any] | None = None,
+    ) -> None:
         predicted = probabilities.argmax(axis=1)
         confidence = probabilities.max(axis=1).astype(np.float64)
         right = predicted == labels
-        self._keep_mistakes(labels, predicted, confidence, np.flatnonzero(~right))
+        self._keep_mistakes(labels, predicted, confidence, np.flatnonzero(~right), images)
         np.add.at(self.confusion, (labels, predicted), 1)
         self._loss_sum += float(loss.sum())
         bins = np.clip(np.ceil(confidence * _BINS).astype(np.intp) - 1, 0, _BINS - 1)
@@ -148,11 +175,19 @@ class Evaluation:
         predicted: NDArray[np.intp],
         confidence: NDArray[np.float64],
         wrong: NDArray[np.intp],
+        images: NDArray[Any] | None,
     ) -> None:
         offset = self.total
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")[:_MISTAKES]]
         found = [
-            Mistake(offset + int(i), int(labels[i]), int(predicted[i]), float(confidence[i])) for i in worst
+            Mistake(
+                offset + int(i),
+                int(labels[i]),
+                int(predicted[i]),
+                float(confidence[i]),
+                None if images is None else images[i].copy(),
+            )
+            for i in worst
         ]
         kept = sorted(self.mistakes + found, key=lambda mistake: (-mistake.confidence, mistake.index))
         self.mistakes = kept[:_MISTAKES]

@@ -5,10 +5,11 @@ A data set is a folder of plain files, a pair a split: `train-images` (N x H x W
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ from mnist_server.limits import Limits
 CLASSES = 10
 # An upload asks whether there is room for it each time it has grown by so much.
 _ROOM_BYTES = 16 * 2**20
+_READ_BYTES = 4 * 2**20
 _SPLITS = {wire: split for split, wire in WIRE_SPLITS.items()}
 
 
@@ -147,6 +149,30 @@ def open_dataset(folder: Path, config: training_pb2.ResolvedConfig) -> Dataset:
         validation = Split(train.images[-held_back:], train.labels[-held_back:])
         train = Split(train.images[:-held_back], train.labels[:-held_back])
     return Dataset(train, validation, test)
+
+
+class StoredSplit:
+    """One split of a stored data set, read a few thousand images at a time through a map of its files."""
+
+    def __init__(self, path: Path, dataset: dataset_pb2.Dataset, split: dataset_pb2.DatasetSplit) -> None:
+        """Maps the files in the data set's folder. Raises Corrupt for files of another size."""
+        self._path = path
+        self._said = split
+        name = _SPLITS[split.split]
+        self._split = open_split(path, name, split.images, dataset.height, dataset.width)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Yields images (B, H, W) and labels (B,). Raises Corrupt, at the end, for other ones than stored."""
+        images, labels = self._split.images, self._split.labels
+        pixels_hash = hashlib.sha256()
+        count = max(_READ_BYTES // images[0].size, 1)
+        for start in range(0, len(images), count):
+            part = slice(start, start + count)
+            pixels_hash.update(images[part].data)
+            yield images[part], labels[part]
+        found = (pixels_hash.hexdigest(), hashlib.sha256(labels.data).hexdigest())
+        if found != (self._said.images_sha256, self._said.labels_sha256):
+            raise Corrupt(f"{self._path} holds other images or labels than its name says")
 
 
 def describe_stored(folder: Path, job: training_pb2.TrainingJob) -> dataset_pb2.Dataset:

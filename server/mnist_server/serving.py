@@ -122,7 +122,7 @@ class Worker:
             (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, datasets, self._feed, limits)),
             (prediction_pb2.DESCRIPTOR, prediction),
             (inference_pb2.DESCRIPTOR, inference),
-            (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, limits)),
+            (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, directory, datasets, limits)),
             (dataset_pb2.DESCRIPTOR, DatasetServicer(directory, datasets, limits)),
             (model_pb2.DESCRIPTOR, ModelServicer(registry, database, directory, limits, calls)),
             (

@@ -15,11 +15,14 @@ from mnist_client.batches import (
     check_dataset,
     check_image_size,
     evaluate_requests,
+    evaluation_config,
     to_dataset,
     to_split,
     train_requests,
 )
 from mnist_proto.v1 import images_pb2, training_pb2
+
+CONFIG = evaluation_config("models/m", None, None, return_images=False)
 
 
 def split(count: int, height: int = 28, width: int = 28, *, start: int = 0) -> Split:
@@ -57,7 +60,7 @@ def test_every_split_goes_out_whole_after_the_configuration(limits: Limits) -> N
 
 def test_an_evaluation_goes_out_whole_after_the_model(limits: Limits) -> None:
     data = split(200)
-    first, *rest = evaluate_requests("models/m", data, dataclasses.replace(limits, max_message_bytes=50_000))
+    first, *rest = evaluate_requests(CONFIG, data, dataclasses.replace(limits, max_message_bytes=50_000))
     assert first.config.model == "models/m"
     images, labels = joined([request.batch for request in rest])
     np.testing.assert_array_equal(images, data.images)
@@ -67,21 +70,21 @@ def test_an_evaluation_goes_out_whole_after_the_model(limits: Limits) -> None:
 @pytest.mark.parametrize("most", [2_000, 100_000, 2**20, 2**30])
 def test_no_message_is_larger_than_the_server_takes(limits: Limits, most: int) -> None:
     limits = dataclasses.replace(limits, max_message_bytes=most)
-    requests = list(evaluate_requests("models/m", split(4000), limits))
+    requests = list(evaluate_requests(CONFIG, split(4000), limits))
     assert max(request.ByteSize() for request in requests) <= min(most, CHUNK_BYTES)
     assert sum(len(request.batch.labels) for request in requests) == 4000
 
 
 def test_an_image_of_the_largest_size_goes_out_alone(limits: Limits) -> None:
     limits = dataclasses.replace(limits, max_message_bytes=1_000)
-    batches = [request.batch for request in evaluate_requests("m", split(3, 60, 60), limits)][1:]
+    batches = [request.batch for request in evaluate_requests(CONFIG, split(3, 60, 60), limits)][1:]
     assert [len(batch.pixels) for batch in batches] == [3600] * 3
 
 
 def test_arrays_that_are_no_slice_of_memory_go_out_as_they_look(limits: Limits) -> None:
     images = split(40).images[::2, ::-1, :]
     data = to_split((images, np.arange(20) % 10))
-    _, request = evaluate_requests("m", data, limits)
+    _, request = evaluate_requests(CONFIG, data, limits)
     np.testing.assert_array_equal(joined([request.batch])[0], images)
 
 
@@ -90,7 +93,7 @@ def test_an_upload_holds_one_batch_at_a_time(limits: Limits) -> None:
     data = split(40_000)  # 30 MiB
     tracemalloc.start()
     try:
-        for request in evaluate_requests("m", data, limits):
+        for request in evaluate_requests(CONFIG, data, limits):
             assert request.ByteSize() <= CHUNK_BYTES
             del request
         _, peak = tracemalloc.get_traced_memory()

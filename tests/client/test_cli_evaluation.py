@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from mnist_client import Client, Dataset
 from mnist_client.cli import program
 from mnist_client.cli.exit_codes import ExitCode
+from mnist_client.terminal import Greys, draw_image
 
 
 def evaluate(server: str, *words: str) -> Result:
@@ -52,6 +55,65 @@ def test_the_table_says_it_to_people(trained: str) -> None:
     mistake = record["mistakes"][0]
     shown = lines[lines.index("Most confident mistakes") + 2].split()
     assert shown[:3] == [str(mistake[name]) for name in ("index", "label", "predicted")]
+
+
+def test_the_interval_is_in_json_and_in_the_table(trained: str) -> None:
+    record = json.loads(evaluate(trained, "-o", "json").stdout)
+    low, high = record["accuracy_low"], record["accuracy_high"]
+    assert 0 < low < record["accuracy"] < high < 1
+    line = evaluate(trained).stdout.splitlines()[2]
+    assert line.split(maxsplit=3)[:3] == ["95", "%", "interval"]
+    assert line.endswith(f"{low:.2%} to {high:.2%}".replace("%", " %"))
+    assert record["split"] is None
+    assert set(record["mistakes"][0]) == {"index", "label", "predicted", "confidence"}
+
+
+def test_mistakes_are_drawn_in_the_terminal(trained: str, digits: Dataset) -> None:
+    record = json.loads(evaluate(trained, "-o", "json").stdout)
+    first = record["mistakes"][0]
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(
+        program, ["evaluate", "--data", "mnist-5k", "--server", trained, "--show"]
+    )
+    lines = result.stdout.splitlines()
+    caption = f"{first['label']} taken for {first['predicted']}, {first['confidence']:.1%}".replace("%", " %")
+    [at] = [index for index, line in enumerate(lines) if line.startswith(caption)]
+    assert digits.test is not None
+    drawn = draw_image(digits.test.images[first["index"]], Greys.CHARACTERS)
+    assert [line[:28].rstrip() for line in lines[at - len(drawn) : at]] == [line.rstrip() for line in drawn]
+    assert sum("taken for" in line for line in lines[at:]) == 4  # eight, two beside each other
+    assert evaluate(trained, "--show", "-o", "json").exit_code == ExitCode.USAGE
+
+
+def test_pictures_are_written(trained: str, tmp_path: Path) -> None:
+    confusion, mistakes = tmp_path / "confusion.png", tmp_path / "mistakes.png"
+    result = evaluate(
+        trained, "--confusion-png", str(confusion), "--mistakes-png", str(mistakes), "-o", "json"
+    )
+    assert json.loads(result.stdout)["total"] == 1000
+    assert result.stderr.splitlines() == [f"Written: {confusion}", f"Written: {mistakes}"]
+    for path in (confusion, mistakes):
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+    nowhere = tmp_path / "no" / "folder.png"
+    refused = evaluate(trained, "--confusion-png", str(nowhere))
+    assert refused.exit_code == ExitCode.BAD_INPUT
+    assert f"{nowhere}: cannot be written" in refused.stderr
+
+
+def test_a_data_set_on_the_server_is_judged_by_a_split_of_it(trained: str, digits: Dataset) -> None:
+    with Client(trained) as client:
+        name = client.upload_dataset(digits).name
+    for words, split, total in (([], "test", 1000), (["--split", "train"], "train", 4000)):
+        result = CliRunner().invoke(
+            program, ["evaluate", "--data", name, "--server", trained, "-o", "json", *words]
+        )
+        record = json.loads(result.stdout)
+        assert (record["split"], record["total"]) == (split, total)
+        sent = json.loads(evaluate(trained, "-o", "json", *words).stdout)
+        assert record["confusion_matrix"] == sent["confusion_matrix"]
+    refused = evaluate(trained, "--split", "validation")
+    assert refused.exit_code == ExitCode.BAD_INPUT
+    assert "train, test" in refused.stderr
 
 
 def test_fail_under_is_a_condition(trained: str) -> None:

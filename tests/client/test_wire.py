@@ -48,6 +48,8 @@ def _value(field: FieldDescriptor, number: int) -> Any:
         return field.enum_type.values[-1].number
     if field.type == field.TYPE_STRING:
         return f"{field.name} {number}"
+    if field.type == field.TYPE_BYTES:
+        return bytes([number])
     if field.type == field.TYPE_BOOL:
         return True
     return number
@@ -136,14 +138,26 @@ def test_every_field_of_an_evaluation_arrives() -> None:
     fill(message)
     message.classes = 2
     message.confusion_matrix[:] = [1, 2, 3, 4]
+    message.height, message.width, message.mistakes[0].image = 2, 3, b"abcdef"
     evaluation = wire.to_evaluation(message)
-    message.ClearField("classes")
+    for field in ("classes", "height", "width"):
+        message.ClearField(field)
     renamed = {"expected_calibration_error": "ece", "confusion_matrix": "per_class"}
     assert_same(message, evaluation, renamed)
     np.testing.assert_array_equal(evaluation.confusion_matrix, [[1, 2], [3, 4]])
     assert evaluation.ece == message.expected_calibration_error
     assert_same(message.per_class[0], evaluation.per_class[0])
+    image = evaluation.mistakes[0].image
+    assert image is not None
+    assert (image.shape, image.tobytes()) == ((2, 3), b"abcdef")
+    message.mistakes[0].ClearField("image")
     assert_same(message.mistakes[0], evaluation.mistakes[0])
+
+
+def test_an_image_that_makes_no_sense_is_the_servers_fault() -> None:
+    mistake = evaluation_pb2.Mistake(image=b"12345")
+    with pytest.raises(errors.InternalError, match="5 pixels, not 2 x 3"):
+        wire.to_evaluation(evaluation_pb2.Evaluation(height=2, width=3, mistakes=[mistake]))
 
 
 def test_a_confusion_matrix_that_is_not_square_is_the_servers_fault() -> None:

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,44 @@ def test_what_does_not_fit_is_refused_and_not_counted(
     with pytest.raises(InvalidValue, match=r"^labels: "):
         evaluation.add_images(network, np.zeros((2, 1), np.uint8), np.array([1, 7], np.uint8))
     assert evaluation.total == 0
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [
+        # Wilson's interval, as tables give it: 95 of 100, none and all of 10, and MNIST's classic run.
+        (95, 100, 0.88825, 0.97846),
+        (0, 10, 0.0, 0.27753),
+        (10, 10, 0.72247, 1.0),
+        (9531, 10_000, 0.94878, 0.95707),
+    ],
+)
+def test_the_interval_is_wilsons(correct: int, total: int, low: float, high: float) -> None:
+    evaluation = Evaluation(2)
+    labels = np.zeros(total, np.uint8)
+    labels[correct:] = 1
+    evaluation.add(np.tile([0.9, 0.1], (total, 1)), labels)
+    assert evaluation.interval == pytest.approx((low, high), abs=1e-5)
+    # Its ends are where |accuracy - p| is z standard deviations of p.
+    for end in evaluation.interval:
+        if 1e-9 < end < 1 - 1e-9:
+            deviations = abs(evaluation.accuracy - end) / math.sqrt(end * (1 - end) / total)
+            assert deviations == pytest.approx(1.959964, abs=1e-5)
+
+
+def test_before_the_first_image_any_accuracy_may_be() -> None:
+    assert Evaluation(3).interval == (0.0, 1.0)
+
+
+def test_mistakes_keep_their_images_and_no_others() -> None:
+    rng = np.random.default_rng(0)
+    network = Network((4, 3), "sigmoid", "softmax", rng.standard_normal(15))
+    images = rng.integers(0, 256, (1200, 2, 2), np.uint8)
+    evaluation = Evaluation(3)
+    evaluation.add_images(network, images, rng.integers(0, 3, 1200).astype(np.uint8))
+    wrong = [mistake for mistake in evaluation.mistakes if mistake.image is not None]
+    assert len(wrong) == len(evaluation.mistakes) > 0
+    for mistake in wrong:
+        np.testing.assert_array_equal(mistake.image, images[mistake.index])
+        assert mistake.image is not None
+        assert mistake.image.base is None  # a copy: the batch is not kept for it

@@ -9,8 +9,9 @@ import pytest
 
 from mnist_client.datasets import Dataset
 from mnist_core import Evaluation, load_model
+from mnist_proto.v1 import dataset_pb2, images_pb2, prediction_pb2
 from mnist_proto.v1 import evaluation_pb2 as pb
-from mnist_proto.v1 import images_pb2, prediction_pb2
+from mnist_proto.v1.dataset_pb2_grpc import DatasetServiceStub
 from mnist_proto.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_server.data_directory import DataDirectory
@@ -72,6 +73,122 @@ def test_judges_a_model_by_real_digits(
         assert mistake.label == digits.test.labels[mistake.index] != mistake.predicted
     confidences = [mistake.confidence for mistake in found.mistakes]
     assert confidences == sorted(confidences, reverse=True)
+
+
+def test_says_how_sure_the_accuracy_is_and_returns_images_of_mistakes_when_asked(
+    stub: EvaluationServiceStub, digits: Dataset
+) -> None:
+    asking = pb.EvaluateRequest(config=pb.EvaluationConfig(return_images=True))
+    found = stub.Evaluate(iter([asking, *batches(digits, 100)]), timeout=TIMEOUT).evaluation
+    assert digits.test is not None
+    assert 0 < found.accuracy_low < found.accuracy < found.accuracy_high < 1
+    assert (found.height, found.width, found.split) == (28, 28, images_pb2.SPLIT_UNSPECIFIED)
+    assert len(found.mistakes) == 20
+    for mistake in found.mistakes:
+        assert mistake.image == digits.test.images[mistake.index].tobytes()
+    without = stub.Evaluate(iter([CONFIG, *batches(digits, 100)]), timeout=TIMEOUT).evaluation
+    assert {mistake.image for mistake in without.mistakes} == {b""}
+
+
+class TestStoredDataSets:
+    @pytest.fixture
+    def stored(self, channel: grpc.Channel, digits: Dataset) -> str:
+        """5,000 real digits on the server, more than are read at a time."""
+        test = digits.test
+        assert test is not None
+        batches = []
+        for split, data in ((images_pb2.SPLIT_TRAIN, digits.train), (images_pb2.SPLIT_TEST, test)):
+            labelled = batch(pixels=data.images.tobytes(), labels=data.labels.tobytes(), split=split).batch
+            batches.append(dataset_pb2.UploadDatasetRequest(batch=labelled))
+        service = DatasetServiceStub(channel)
+        return service.UploadDataset(iter(batches), timeout=TIMEOUT).dataset.name
+
+    @pytest.mark.parametrize(
+        ("asked", "judged"),
+        [
+            (images_pb2.SPLIT_UNSPECIFIED, images_pb2.SPLIT_TEST),
+            (images_pb2.SPLIT_TEST, images_pb2.SPLIT_TEST),
+            (images_pb2.SPLIT_TRAIN, images_pb2.SPLIT_TRAIN),
+        ],
+    )
+    def test_one_is_judged_by_as_if_it_were_sent(
+        self,
+        stub: EvaluationServiceStub,
+        stored: str,
+        digits: Dataset,
+        asked: images_pb2.Split.ValueType,
+        judged: images_pb2.Split.ValueType,
+    ) -> None:
+        named = pb.EvaluationConfig(dataset=stored, split=asked, return_images=True)
+        found = stub.Evaluate(iter([pb.EvaluateRequest(config=named)]), timeout=TIMEOUT).evaluation
+        data = digits.test if judged == images_pb2.SPLIT_TEST else digits.train
+        assert data is not None
+        sent = [
+            batch(pixels=data.images[i : i + 500].tobytes(), labels=data.labels[i : i + 500].tobytes())
+            for i in range(0, len(data.labels), 500)
+        ]
+        config = pb.EvaluateRequest(config=pb.EvaluationConfig(return_images=True))
+        expected = stub.Evaluate(iter([config, *sent]), timeout=TIMEOUT).evaluation
+        assert found.split == judged
+        assert found.total == len(data.labels)
+        expected.split = judged
+        assert found.loss == pytest.approx(expected.loss)
+        expected.loss = found.loss  # sums of other parts
+        assert found.expected_calibration_error == pytest.approx(expected.expected_calibration_error)
+        expected.expected_calibration_error = found.expected_calibration_error
+        assert found == expected
+
+    def test_without_a_test_split_it_is_the_training_images(
+        self, stub: EvaluationServiceStub, channel: grpc.Channel, refused: Refused
+    ) -> None:
+        upload = dataset_pb2.UploadDatasetRequest(batch=batch(split=images_pb2.SPLIT_TRAIN).batch)
+        name = DatasetServiceStub(channel).UploadDataset(iter([upload]), timeout=TIMEOUT).dataset.name
+        config = pb.EvaluationConfig(dataset=name)
+        found = stub.Evaluate(iter([pb.EvaluateRequest(config=config)]), timeout=TIMEOUT).evaluation
+        assert (found.split, found.total) == (images_pb2.SPLIT_TRAIN, 2)
+        config.split = images_pb2.SPLIT_TEST
+        refused(
+            lambda: stub.Evaluate(iter([pb.EvaluateRequest(config=config)]), timeout=TIMEOUT),
+            INVALID,
+            "SPLIT_TRAIN",
+            field="config.split",
+        )
+
+    def test_what_does_not_fit_is_refused(
+        self, stub: EvaluationServiceStub, channel: grpc.Channel, stored: str, refused: Refused
+    ) -> None:
+        def ask(name: str, *more: pb.EvaluateRequest) -> Callable[[], object]:
+            config = pb.EvaluateRequest(config=pb.EvaluationConfig(dataset=name))
+            return lambda: stub.Evaluate(iter([config, *more]), timeout=TIMEOUT)
+
+        refused(ask("mnist"), INVALID, "datasets/{sha256}", field="config.dataset")
+        refused(ask("datasets/" + "ab" * 32), grpc.StatusCode.NOT_FOUND, "datasets/abab")
+        refused(ask(stored, batch()), INVALID, "beside", field="batch")
+        small = images_pb2.LabeledImages(
+            pixels=bytes(4), height=2, width=2, labels=b"\1", split=images_pb2.SPLIT_TEST
+        )
+        upload = dataset_pb2.UploadDatasetRequest(batch=small)
+        name = DatasetServiceStub(channel).UploadDataset(iter([upload]), timeout=TIMEOUT).dataset.name
+        refused(ask(name), INVALID, "2 x 2", "28 x 28", field="config.dataset")
+
+    @pytest.mark.parametrize("file", ["test-images", "test-labels"])
+    def test_one_that_was_damaged_is_found_out(
+        self,
+        stub: EvaluationServiceStub,
+        directory: DataDirectory,
+        stored: str,
+        refused: Refused,
+        file: str,
+    ) -> None:
+        path = directory.dataset(stored) / file
+        contents = bytearray(path.read_bytes())
+        contents[-1] ^= 1
+        path.write_bytes(contents)
+        config = pb.EvaluateRequest(config=pb.EvaluationConfig(dataset=stored))
+        ask = lambda: stub.Evaluate(iter([config]), timeout=TIMEOUT)  # noqa: E731
+        refused(ask, grpc.StatusCode.DATA_LOSS, "other images or labels")
+        path.write_bytes(contents[:-1])
+        refused(ask, grpc.StatusCode.DATA_LOSS, file)
 
 
 def test_how_the_images_are_batched_changes_nothing(stub: EvaluationServiceStub, digits: Dataset) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mnist_proto.v1 import images_pb2 as mnist__proto_dot_v1_dot_images__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmnist_proto/v1/evaluation.proto\x12\x08mnist.v1\x1a\x1bmnist_proto/v1/images.proto\"!\n\x10\x45valuationConfig\x12\r\n\x05model\x18\x01 \x01(\t\"t\n\x0f\x45valuateRequest\x12,\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.mnist.v1.EvaluationConfigH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.mnist.v1.LabeledImagesH\x00\x42\t\n\x07message\"<\n\x10\x45valuateResponse\x12(\n\nevaluation\x18\x01 \x01(\x0b\x32\x14.mnist.v1.Evaluation\"\xfa\x01\n\nEvaluation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63orrect\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x0f\n\x07\x63lasses\x18\x06 \x01(\r\x12\x18\n\x10\x63onfusion_matrix\x18\x07 \x03(\x04\x12)\n\tper_class\x18\x08 \x03(\x0b\x32\x16.mnist.v1.ClassMetrics\x12\"\n\x1a\x65xpected_calibration_error\x18\t \x01(\x01\x12#\n\x08mistakes\x18\n \x03(\x0b\x32\x11.mnist.v1.Mistake\"N\n\x0c\x43lassMetrics\x12\x11\n\tprecision\x18\x01 \x01(\x01\x12\x0e\n\x06recall\x18\x02 \x01(\x01\x12\n\n\x02\x66\x31\x18\x03 \x01(\x01\x12\x0f\n\x07support\x18\x04 \x01(\x04\"N\n\x07Mistake\x12\r\n\x05index\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\r\x12\x11\n\tpredicted\x18\x03 \x01(\r\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x32X\n\x11\x45valuationService\x12\x43\n\x08\x45valuate\x12\x19.mnist.v1.EvaluateRequest\x1a\x1a.mnist.v1.EvaluateResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmnist_proto/v1/evaluation.proto\x12\x08mnist.v1\x1a\x1bmnist_proto/v1/images.proto\"i\n\x10\x45valuationConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x1e\n\x05split\x18\x03 \x01(\x0e\x32\x0f.mnist.v1.Split\x12\x15\n\rreturn_images\x18\x04 \x01(\x08\"t\n\x0f\x45valuateRequest\x12,\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.mnist.v1.EvaluationConfigH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.mnist.v1.LabeledImagesH\x00\x42\t\n\x07message\"<\n\x10\x45valuateResponse\x12(\n\nevaluation\x18\x01 \x01(\x0b\x32\x14.mnist.v1.Evaluation\"\xe6\x02\n\nEvaluation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63orrect\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x0f\n\x07\x63lasses\x18\x06 \x01(\r\x12\x18\n\x10\x63onfusion_matrix\x18\x07 \x03(\x04\x12)\n\tper_class\x18\x08 \x03(\x0b\x32\x16.mnist.v1.ClassMetrics\x12\"\n\x1a\x65xpected_calibration_error\x18\t \x01(\x01\x12#\n\x08mistakes\x18\n \x03(\x0b\x32\x11.mnist.v1.Mistake\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x0b \x01(\x01\x12\x15\n\raccuracy_high\x18\x0c \x01(\x01\x12\x1e\n\x05split\x18\r \x01(\x0e\x32\x0f.mnist.v1.Split\x12\x0e\n\x06height\x18\x0e \x01(\r\x12\r\n\x05width\x18\x0f \x01(\r\"N\n\x0c\x43lassMetrics\x12\x11\n\tprecision\x18\x01 \x01(\x01\x12\x0e\n\x06recall\x18\x02 \x01(\x01\x12\n\n\x02\x66\x31\x18\x03 \x01(\x01\x12\x0f\n\x07support\x18\x04 \x01(\x04\"]\n\x07Mistake\x12\r\n\x05index\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\r\x12\x11\n\tpredicted\x18\x03 \x01(\r\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\r\n\x05image\x18\x05 \x01(\x0c\x32X\n\x11\x45valuationService\x12\x43\n\x08\x45valuate\x12\x19.mnist.v1.EvaluateRequest\x1a\x1a.mnist.v1.EvaluateResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mnist_proto.v1.evaluation_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVALUATIONCONFIG']._serialized_start=74
-  _globals['_EVALUATIONCONFIG']._serialized_end=107
-  _globals['_EVALUATEREQUEST']._serialized_start=109
-  _globals['_EVALUATEREQUEST']._serialized_end=225
-  _globals['_EVALUATERESPONSE']._serialized_start=227
-  _globals['_EVALUATERESPONSE']._serialized_end=287
-  _globals['_EVALUATION']._serialized_start=290
-  _globals['_EVALUATION']._serialized_end=540
-  _globals['_CLASSMETRICS']._serialized_start=542
-  _globals['_CLASSMETRICS']._serialized_end=620
-  _globals['_MISTAKE']._serialized_start=622
-  _globals['_MISTAKE']._serialized_end=700
-  _globals['_EVALUATIONSERVICE']._serialized_start=702
-  _globals['_EVALUATIONSERVICE']._serialized_end=790
+  _globals['_EVALUATIONCONFIG']._serialized_end=179
+  _globals['_EVALUATEREQUEST']._serialized_start=181
+  _globals['_EVALUATEREQUEST']._serialized_end=297
+  _globals['_EVALUATERESPONSE']._serialized_start=299
+  _globals['_EVALUATERESPONSE']._serialized_end=359
+  _globals['_EVALUATION']._serialized_start=362
+  _globals['_EVALUATION']._serialized_end=720
+  _globals['_CLASSMETRICS']._serialized_start=722
+  _globals['_CLASSMETRICS']._serialized_end=800
+  _globals['_MISTAKE']._serialized_start=802
+  _globals['_MISTAKE']._serialized_end=895
+  _globals['_EVALUATIONSERVICE']._serialized_start=897
+  _globals['_EVALUATIONSERVICE']._serialized_end=985
 # @@protoc_insertion_point(module_scope)

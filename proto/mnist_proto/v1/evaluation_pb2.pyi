@@ -26,16 +26,30 @@ class EvaluationConfig(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: builtins.int
+    DATASET_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
+    RETURN_IMAGES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """models/{m}, models/{m}/versions/{n} or models/{m}/aliases/{a}. models/{m} is its alias `default`.
     Empty: models/mnist.
     """
+    dataset: builtins.str
+    """What to judge by, datasets/{sha256}, of what DatasetService has; then no batches are sent. Empty: the
+    batches are what to judge by.
+    """
+    split: mnist_proto.v1.images_pb2.Split.ValueType
+    """Which split of that data set. SPLIT_UNSPECIFIED: its test split, or, without one, its training images."""
+    return_images: builtins.bool
+    """Whether mistakes carry their images."""
     def __init__(
         self,
         *,
         model: builtins.str = ...,
+        dataset: builtins.str = ...,
+        split: mnist_proto.v1.images_pb2.Split.ValueType = ...,
+        return_images: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "model", b"model", "return_images", b"return_images", "split", b"split"]) -> None: ...
 
 Global___EvaluationConfig: typing_extensions.TypeAlias = EvaluationConfig
 
@@ -90,7 +104,7 @@ Global___EvaluateResponse: typing_extensions.TypeAlias = EvaluateResponse
 
 @typing.final
 class Evaluation(google.protobuf.message.Message):
-    """How good a model is on the images sent."""
+    """How good a model is on the images sent or named."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -104,12 +118,17 @@ class Evaluation(google.protobuf.message.Message):
     PER_CLASS_FIELD_NUMBER: builtins.int
     EXPECTED_CALIBRATION_ERROR_FIELD_NUMBER: builtins.int
     MISTAKES_FIELD_NUMBER: builtins.int
+    ACCURACY_LOW_FIELD_NUMBER: builtins.int
+    ACCURACY_HIGH_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
+    HEIGHT_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The exact version that was judged, models/{m}/versions/{n}."""
     correct: builtins.int
     """Images named rightly."""
     total: builtins.int
-    """Images sent, at least 1."""
+    """Images judged by, at least 1."""
     accuracy: builtins.float
     """correct / total, 0 to 1."""
     loss: builtins.float
@@ -118,6 +137,18 @@ class Evaluation(google.protobuf.message.Message):
     """Classes the model knows, C."""
     expected_calibration_error: builtins.float
     """Expected calibration error over `confidence`, 15 bins of one width, 0 to 1."""
+    accuracy_low: builtins.float
+    """Lower end of the 95 % confidence interval on the accuracy, 0 to 1: Wilson's score interval (Wilson 1927,
+    Probable inference, the law of succession, and statistical inference), of images drawn independently.
+    """
+    accuracy_high: builtins.float
+    """Its upper end, 0 to 1."""
+    split: mnist_proto.v1.images_pb2.Split.ValueType
+    """The split judged by where a data set was named; SPLIT_UNSPECIFIED for batches."""
+    height: builtins.int
+    """Rows of each image, in pixels."""
+    width: builtins.int
+    """Columns of each image, in pixels."""
     @property
     def confusion_matrix(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """C x C counts, row-major: rows are labels, columns are what the model said."""
@@ -143,8 +174,13 @@ class Evaluation(google.protobuf.message.Message):
         per_class: collections.abc.Iterable[Global___ClassMetrics] | None = ...,
         expected_calibration_error: builtins.float = ...,
         mistakes: collections.abc.Iterable[Global___Mistake] | None = ...,
+        accuracy_low: builtins.float = ...,
+        accuracy_high: builtins.float = ...,
+        split: mnist_proto.v1.images_pb2.Split.ValueType = ...,
+        height: builtins.int = ...,
+        width: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "classes", b"classes", "confusion_matrix", b"confusion_matrix", "correct", b"correct", "expected_calibration_error", b"expected_calibration_error", "loss", b"loss", "mistakes", b"mistakes", "model", b"model", "per_class", b"per_class", "total", b"total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "classes", b"classes", "confusion_matrix", b"confusion_matrix", "correct", b"correct", "expected_calibration_error", b"expected_calibration_error", "height", b"height", "loss", b"loss", "mistakes", b"mistakes", "model", b"model", "per_class", b"per_class", "split", b"split", "total", b"total", "width", b"width"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
 
@@ -188,14 +224,17 @@ class Mistake(google.protobuf.message.Message):
     LABEL_FIELD_NUMBER: builtins.int
     PREDICTED_FIELD_NUMBER: builtins.int
     CONFIDENCE_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
     index: builtins.int
-    """Where it stood among the images sent, from 0."""
+    """Where it stood among the images sent, or in the split, from 0."""
     label: builtins.int
     """What it is."""
     predicted: builtins.int
     """What the model said."""
     confidence: builtins.float
     """The probability it gave that, 0 to 1."""
+    image: builtins.bytes
+    """The image, height x width bytes, row-major: 0 is paper, 255 is ink. Empty unless return_images was asked for."""
     def __init__(
         self,
         *,
@@ -203,7 +242,8 @@ class Mistake(google.protobuf.message.Message):
         label: builtins.int = ...,
         predicted: builtins.int = ...,
         confidence: builtins.float = ...,
+        image: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["confidence", b"confidence", "index", b"index", "label", b"label", "predicted", b"predicted"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["confidence", b"confidence", "image", b"image", "index", b"index", "label", b"label", "predicted", b"predicted"]) -> None: ...
 
 Global___Mistake: typing_extensions.TypeAlias = Mistake

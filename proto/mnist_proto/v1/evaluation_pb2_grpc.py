@@ -47,8 +47,9 @@ class EvaluationServiceServicer(object):
     """
 
     def Evaluate(self, request_iterator, context):
-        """The client sends one configuration, then batches of labelled images, then half-closes; the server
-        answers with the whole judgement.
+        """The client sends one configuration, then batches of labelled images, or none if the configuration names a
+        data set that the server has, then half-closes; the server answers with the whole judgement. There may be
+        any number of images.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

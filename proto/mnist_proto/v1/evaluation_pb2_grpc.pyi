@@ -61,8 +61,9 @@ class EvaluationServiceStub(typing.Generic[_EvaluationServiceEvaluateType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     Evaluate: _EvaluationServiceEvaluateType
-    """The client sends one configuration, then batches of labelled images, then half-closes; the server
-    answers with the whole judgement.
+    """The client sends one configuration, then batches of labelled images, or none if the configuration names a
+    data set that the server has, then half-closes; the server answers with the whole judgement. There may be
+    any number of images.
     """
 
 EvaluationServiceAsyncStub: typing_extensions.TypeAlias = EvaluationServiceStub[
@@ -81,8 +82,9 @@ class EvaluationServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[mnist_proto.v1.evaluation_pb2.EvaluateRequest],
         context: _ServicerContext,
     ) -> typing.Union[mnist_proto.v1.evaluation_pb2.EvaluateResponse, collections.abc.Awaitable[mnist_proto.v1.evaluation_pb2.EvaluateResponse]]:
-        """The client sends one configuration, then batches of labelled images, then half-closes; the server
-        answers with the whole judgement.
+        """The client sends one configuration, then batches of labelled images, or none if the configuration names a
+        data set that the server has, then half-closes; the server answers with the whole judgement. There may be
+        any number of images.
         """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
