@@ -213,6 +213,21 @@ def test_readme_gives_the_figures_that_were_recorded() -> None:
     assert f"| {', '.join(runs)}; median {median} |" in text
 
 
+def test_readme_gives_the_figures_of_streams_and_uploads_that_were_recorded() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    results = REPOSITORY / "benchmarks" / "results"
+    streams = json.loads((results / "streams.json").read_bytes())
+    upload = json.loads((results / "upload.json").read_bytes())
+    watched, predict = streams["watched"], streams["predict_milliseconds"]
+    delay, memory = watched["delay_ms"], watched["memory_kb_a_watcher"]
+    rows = [
+        f"| {delay['p50']} ms, {delay['p99']} ms; {memory} kB | `make bench-streams` |",
+        f"| {'; '.join(str(predict[phase]['p99']) + ' ms' for phase in predict)} | `make bench-streams` |",
+        f"| {upload['upload_seconds']['median']} s; {upload['already_there_seconds']['median']} s ",
+    ]
+    assert [row for row in rows if row not in text] == []
+
+
 # The image
 
 

@@ -78,7 +78,7 @@ def show(settings: Settings, dataset: str) -> None:
 
     \b
     Example:
-      mnist-client datasets show ca37ef3fba8046b6ed48f5cbab4a9aa1a5e58ea6ee55a3fb2ccd0b22d06cbb55
+      mnist-client datasets show ddc9689237773879e5a0b88dfcdf969ebeb18f9a3165a4291c2513a534612731
     """
     with settings.connect() as client:
         _write(client.dataset(dataset), settings)
@@ -120,7 +120,7 @@ def delete(settings: Settings, dataset: str) -> None:
 
     \b
     Example:
-      mnist-client datasets delete ca37ef3fba8046b6ed48f5cbab4a9aa1a5e58ea6ee55a3fb2ccd0b22d06cbb55
+      mnist-client datasets delete ddc9689237773879e5a0b88dfcdf969ebeb18f9a3165a4291c2513a534612731
     """
     with settings.connect() as client:
         client.delete_dataset(dataset)
