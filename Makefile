@@ -16,7 +16,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
-	bench-streams bench-data bench-metrics bench-training bench-training-quick check-triton bench-serving \
+	bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution check-triton bench-serving \
 	bench-serving-quick bench-accuracy
 
 help: ## list the targets
@@ -84,6 +84,9 @@ bench-metrics: setup ## what counting costs a request, in processor time (two mi
 
 bench-training: setup .venv-peers/made ## training against peers; needs MNIST and gcc (ten minutes)
 	$(BIN)/python -m benchmarks.training
+
+bench-convolution: setup .venv-peers/made ## a convolutional network against PyTorch; needs MNIST (three minutes)
+	$(BIN)/python -m benchmarks.training.convolutional
 
 bench-training-quick: setup .venv-peers/made ## the classic network alone, two rounds, nothing written
 	$(BIN)/python -m benchmarks.training --quick

@@ -42,6 +42,7 @@ PYTORCH_EAGER = Rival("PyTorch eager", "pytorch_eager")
 PYTORCH_BY_HAND = Rival("PyTorch by hand", "pytorch_by_hand")
 JAX = Rival("JAX jit + scan", "jax_scan")
 JAX_FREE = Rival("JAX on all cores", "jax_scan", held=False)
+PYTORCH_CONVOLUTIONAL = Rival("PyTorch eager", "pytorch_convolutional")
 C_KERNEL = Rival("C kernel", "c_kernel", peer=False)
 SGEMM = Rival("sgemm limit", "sgemm", peer=False, learns=False)
 SGEMM_SHAPES = Rival("products alone", "sgemm_shapes", peer=False, learns=False)
@@ -96,6 +97,7 @@ def compare(
             measured = times[contender.name]
             results.setdefault("contenders", {})[contender.name] = {
                 "seconds": [round(each["seconds"], 6) for each in measured],
+                "cpu_seconds": [round(each["seconds"] * each["cores"], 4) for each in measured],
                 "median_seconds": round(statistics.median(each["seconds"] for each in measured), 6),
                 "ratios": [round(ratio, 4) for ratio in ratios.get(contender.name, [])],
                 "median_ratio": round(statistics.median(ratios.get(contender.name, [1.0])), 4),
@@ -107,6 +109,25 @@ def compare(
     for line in _lines(configuration, results):
         say(line)
     return results
+
+
+def predictions(
+    configuration: Configuration, rivals: Sequence[Rival], data: Path, rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Returns milliseconds an image, round by round, of ours and the rivals: alone, and hundreds together."""
+    with ExitStack() as stack:
+        contenders = [
+            stack.enter_context(Contender(rival.name, rival.module, configuration, data, peer=rival.peer))
+            for rival in (Rival(OURS, "ours", peer=False), *rivals)
+        ]
+        found: dict[str, dict[str, list[float]]] = {contender.name: {} for contender in contenders}
+        for contender in contenders:
+            contender.start()
+        for number in range(rounds):
+            for contender in contenders[:: -1 if number % 2 else 1]:
+                for name, value in contender.ask("predict").items():
+                    found[contender.name].setdefault(name, []).append(round(value, 5))
+        return found
 
 
 def scaling(configuration: Configuration, data: Path, rounds: int) -> dict[str, Any]:

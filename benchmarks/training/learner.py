@@ -17,6 +17,9 @@ import numpy as np
 from benchmarks.training.configuration import Configuration
 from numpy.typing import NDArray
 
+# Images that are predicted one by one, and images a call of those that go together.
+ALONE, TOGETHER = 1000, 250
+
 
 class Data:
     """MNIST as uint8 arrays: images (N, 784) and labels (N,), training and test."""
@@ -76,7 +79,9 @@ def _answer(command: str, learner: Learner, data: Data) -> dict[str, float]:
             return _accuracy(learner, data)
         case "memory":
             return _memory()
-    raise ValueError(f"{command!r}: expected epoch, accuracy or memory")
+        case "predict":
+            return _predict(learner, data)
+    raise ValueError(f"{command!r}: expected epoch, accuracy, memory or predict")
 
 
 def _epoch(learner: Learner) -> dict[str, float]:
@@ -89,6 +94,20 @@ def _epoch(learner: Learner) -> dict[str, float]:
 def _accuracy(learner: Learner, data: Data) -> dict[str, float]:
     digits = learner.predict(data.test_images).argmax(axis=1)
     return {"accuracy": float((digits == data.test_labels).mean())}
+
+
+def _predict(learner: Learner, data: Data) -> dict[str, float]:
+    images = data.test_images
+    learner.predict(images)
+    wall = time.perf_counter()
+    for index in range(ALONE):
+        learner.predict(images[index : index + 1])
+    alone = (time.perf_counter() - wall) / ALONE
+    wall = time.perf_counter()
+    for start in range(0, len(images), TOGETHER):
+        learner.predict(images[start : start + TOGETHER])
+    together = (time.perf_counter() - wall) / len(images)
+    return {"alone_ms": alone * 1000, "together_ms": together * 1000}
 
 
 def _memory() -> dict[str, float]:

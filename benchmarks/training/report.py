@@ -1,5 +1,6 @@
 """The report: the results of a run as a page of Markdown."""
 
+import statistics
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,14 +13,50 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(_lines(results)).rstrip() + "\n"
 
 
-def _lines(results: dict[str, Any]) -> Iterator[str]:
-    machine, server = results["machine"], results["through_server"]
-    yield from _heading("# Training, against peers")
+def convolutional_markdown(results: dict[str, Any]) -> str:
+    """Returns the page of the convolutional network."""
+    return "\n".join(_convolutional_lines(results)).rstrip() + "\n"
+
+
+def _convolutional_lines(results: dict[str, Any]) -> Iterator[str]:
+    yield from _heading("# A convolutional network, against PyTorch")
     yield from _paragraph(
-        f"Written by `{results['command']}` on {results['date']}, at commit {results['commit']}, in "
-        f"{results['minutes']:.0f} minutes. {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
-        f"Python {machine['python']}. {_others(results)} All figures, round by round, are in `training.json`."
+        f"{_made(results)} All figures, round by round, are in `convolutional.json`. Both learn from the "
+        "60,000 images with AdamW, in processes that take turns, held to as many cores as threads; ratios "
+        "are paired by round, and their median counts, with smallest and largest in brackets. Ours has one BLAS "
+        "thread and two of Python's that halve each mini-batch."
     )
+    yield from _bars(results["bars"])
+    training = results["training"]
+    yield from _comparison("An epoch", training)
+    yield from _table(
+        ("contender", "processor seconds an epoch, median", "rounds"),
+        (
+            (
+                contender,
+                _number(statistics.median(figures["cpu_seconds"])),
+                ", ".join(f"{seconds:.2f}" for seconds in figures["cpu_seconds"]),
+            )
+            for contender, figures in training["contenders"].items()
+        ),
+    )
+    yield from _heading("## A prediction, one thread")
+    yield from _table(
+        ("contender", "ms an image alone", "ms an image, 250 together"),
+        (
+            (contender, *(_number(statistics.median(values)) for values in figures.values()))
+            for contender, figures in results["prediction"].items()
+        ),
+    )
+    yield from _paragraph(
+        "From 784 bytes to 10 probabilities, by networks that have learnt nothing yet, which takes as long."
+    )
+
+
+def _lines(results: dict[str, Any]) -> Iterator[str]:
+    server = results["through_server"]
+    yield from _heading("# Training, against peers")
+    yield from _paragraph(f"{_made(results)} All figures, round by round, are in `training.json`.")
     yield from _paragraph(
         "Everyone trains on the same 60,000 images with the same network, mini-batches and learning rate, in "
         "processes that take turns: each epoch of another is next to one of ours. A ratio is its time over "
@@ -30,9 +67,7 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         "resident memory of the whole process."
     )
     yield from _paragraph("![Seconds an epoch, by network and contender](training.png)")
-    met = sum(bar["met"] for bar in results["bars"])
-    yield from _heading(f"## Bars: {met} of {len(results['bars'])} met")
-    yield from _table(("bar", "goal", "stretch", "measured", "verdict"), map(_bar, results["bars"]))
+    yield from _bars(results["bars"])
     for name, comparison in results["comparisons"].items():
         yield from _comparison(name, comparison)
     yield from _comparison("Evaluating 10,000 images, 784-30-10", results["evaluation"])
@@ -46,6 +81,21 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         f"{_number(server['median_ratio_between_events'])} times from one event to the next, which is what "
         "counts for the bar: it includes hashing the weights and writing the event."
     )
+
+
+def _made(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    return (
+        f"Written by `{results['command']}` on {results['date']}, at commit {results['commit']}, in "
+        f"{results['minutes']:.0f} minutes. {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}. {_others(results)}"
+    )
+
+
+def _bars(bars: list[dict[str, Any]]) -> Iterator[str]:
+    met = sum(bar["met"] for bar in bars)
+    yield from _heading(f"## Bars: {met} of {len(bars)} met")
+    yield from _table(("bar", "goal", "stretch", "measured", "verdict"), map(_bar, bars))
 
 
 def _others(results: dict[str, Any]) -> str:

@@ -1,13 +1,24 @@
 """Ours: mnist_core as it is."""
 
+from dataclasses import replace
+
 import numpy as np
 from benchmarks.training.configuration import Configuration
 from benchmarks.training.learner import Data
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from mnist_core import Dataset, EpochReport, Split, TrainingConfig, TrainingState, train
-from mnist_core.architecture import Architecture
+from mnist_core import (
+    Convolution,
+    Dataset,
+    Dense,
+    EpochReport,
+    MaxPool,
+    Split,
+    TrainingConfig,
+    TrainingState,
+    train,
+)
 from mnist_core.product import load_blas
 from mnist_core.threads import blas_threads
 
@@ -18,18 +29,7 @@ class Learner:
     share = 1.0
 
     def __init__(self, configuration: Configuration, data: Data) -> None:
-        config = TrainingConfig(
-            hidden_sizes=configuration.sizes[1:-1],
-            loss=configuration.loss,
-            initialization=configuration.initialization,
-            epochs=100_000,
-            batch_size=configuration.batch_size,
-            learning_rate=configuration.learning_rate,
-            threads=min(
-                blas_threads(Architecture.of_sizes(configuration.sizes), configuration.batch_size),
-                configuration.threads,
-            ),
-        )
+        config = _config(configuration)
         load_blas()
         threadpool_limits(limits=config.threads, user_api="blas")
         split = Split(data.images.reshape(-1, 28, 28), data.labels)
@@ -50,6 +50,34 @@ class Learner:
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.floating]:
         """Returns probabilities."""
         return self._state.network.predict(images)
+
+
+def _config(configuration: Configuration) -> TrainingConfig:
+    hidden = configuration.sizes[1:-1]
+    config = TrainingConfig(
+        hidden_sizes=hidden,
+        loss=configuration.loss,
+        initialization=configuration.initialization,
+        epochs=100_000,
+        batch_size=configuration.batch_size,
+        learning_rate=configuration.learning_rate,
+    )
+    if configuration.convolutions:
+        stages = (
+            layer
+            for features, size in configuration.convolutions
+            for layer in (Convolution(features, size), MaxPool())
+        )
+        config = replace(
+            config,
+            layers=(*stages, *map(Dense, hidden)),
+            activation="relu",
+            output="softmax",
+            optimizer="adamw",
+            weight_decay=0.01,
+        )
+    threads = blas_threads(config.architecture((28, 28)), configuration.batch_size)
+    return replace(config, threads=min(threads, configuration.threads))
 
 
 def _scipy_version() -> dict[str, str]:
