@@ -22,7 +22,7 @@ from benchmarks.training.contender import PEERS_PYTHON, REPOSITORY
 from benchmarks.training.machine import commit, machine, others_seconds
 from benchmarks.training.report import convolutional_markdown
 
-ROUNDS = 2
+ROUNDS = 5
 RIVALS = (PYTORCH_CONVOLUTIONAL,)
 
 
