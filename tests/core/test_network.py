@@ -48,6 +48,14 @@ def test_initialization_is_standard_normal_and_scaled_by_the_inputs() -> None:
         np.testing.assert_array_equal(other.biases, one.biases)
 
 
+def test_initialization_for_relu_is_scaled_by_half_of_the_inputs_and_has_no_biases() -> None:
+    normal = network(400, 300, 10)
+    he = network(400, 300, 10, initialization="he")
+    for one, other in zip(normal.layers, he.layers, strict=True):
+        np.testing.assert_allclose(other.weights, one.weights / math.sqrt(len(one.weights) / 2), rtol=1e-6)
+        np.testing.assert_array_equal(other.biases, 0)
+
+
 def test_a_seed_is_one_network_in_both_dtypes() -> None:
     single, double = network(5, 4, 3), network(5, 4, 3, dtype="float64")
     assert (single.dtype.name, double.dtype.name) == ("float32", "float64")
