@@ -13,6 +13,9 @@ from typing import IO
 from mnist_server.database import Database
 from mnist_server.errors import WrongState
 
+# What arrives for `datasets` is spooled in folders of this prefix beside them.
+INCOMING = ".incoming-"
+
 
 class DataDirectory:
     """The folders of one server.

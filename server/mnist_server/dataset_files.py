@@ -20,6 +20,7 @@ from mnist_core import Dataset, InvalidValue, Split
 from mnist_core.durable import sync_directory
 from mnist_proto.dataset_hash import SPLITS, DatasetHash
 from mnist_proto.v1 import dataset_pb2, images_pb2, training_pb2
+from mnist_server.data_directory import INCOMING
 from mnist_server.dataset_description import WIRE_SPLITS, Description
 from mnist_server.errors import Corrupt
 from mnist_server.images import read_batch
@@ -37,16 +38,16 @@ class Upload:
     """A data set that is arriving: spooled to disk, in a folder that is removed unless it is finished."""
 
     def __init__(
-        self, folder: Path, limits: Limits, check_room: Callable[[int], None] = lambda size: None
+        self, folder: Path, limits: Limits, check_room: Callable[[int], None] = lambda more: None
     ) -> None:
         """Begins a data set in `folder`, the data sets' own.
 
-        `check_room` is asked whether there is room for so many bytes, and raises if not.
+        `check_room` is asked whether there is room for so many bytes more, and raises if not.
         """
         self._folder = folder
         self._limits = limits
         self._check_room = check_room
-        self._asked = 0
+        self._granted = 0
         self._description: Description | None = None
         self._spool: Path | None = None
         self._files: dict[str, BinaryIO] = {}
@@ -78,9 +79,11 @@ class Upload:
             raise InvalidValue("batch", f"image {count}", f"at most {self._limits.max_dataset_images} images")
         if size > self._limits.max_dataset_bytes:
             raise InvalidValue("batch", f"byte {size}", f"at most {self._limits.max_dataset_bytes} bytes")
-        if size + count > self._asked:
-            self._check_room(size + count)
-            self._asked = size + count + _ROOM_BYTES
+        more = len(labels) * (height * width + 1)
+        if more > self._granted:
+            self._check_room(more)
+            self._granted = more + _ROOM_BYTES
+        self._granted -= more
         known.add(split, images, labels)
         self._file(f"{split}-images").write(images.data)
         self._file(f"{split}-labels").write(labels.data)
@@ -88,7 +91,7 @@ class Upload:
     def _file(self, name: str) -> BinaryIO:
         if name not in self._files:
             if self._spool is None:
-                self._spool = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._folder))
+                self._spool = Path(tempfile.mkdtemp(prefix=INCOMING, dir=self._folder))
             self._files[name] = (self._spool / name).open("wb")
         return self._files[name]
 

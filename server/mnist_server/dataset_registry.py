@@ -8,12 +8,12 @@ a job that needs it is taken on. This module does without NumPy, as the top proc
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mnist_proto.v1 import dataset_pb2 as pb
 from mnist_proto.v1 import training_pb2
-from mnist_server.data_directory import DataDirectory
+from mnist_server.data_directory import INCOMING, DataDirectory
 from mnist_server.database import Database
 from mnist_server.errors import LimitReached, NotFound, WrongState
 
@@ -58,13 +58,20 @@ class DatasetRegistry:
         following = found[size - 1][0] if len(found) > size else None
         return [dataset for _, dataset in found[:size]], following
 
-    def check_room(self, size: int) -> None:
-        """Raises LimitReached if there is no room for a data set of so many bytes."""
+    def check_room(self, more: int) -> None:
+        """Raises LimitReached if there is no room for so many bytes beside what is there and what arrives."""
+        arriving = 0
+        for spool in self._directory.datasets.glob(f"{INCOMING}*"):
+            with suppress(FileNotFoundError):  # it has become a data set, or was abandoned
+                arriving += sum(file.stat().st_size for file in spool.iterdir())
+        self._check(arriving + more)
+
+    def _check(self, size: int) -> None:
         with self._database.read() as connection:
             (stored,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM stored_datasets").fetchone()
         if stored + size > self._max_bytes:
             raise LimitReached(
-                f"data sets take {stored} bytes, and this one {size} or more: "
+                f"data sets take {stored} bytes, and what arrives {size} or more: "
                 f"expected at most {self._max_bytes} in all; DeleteDataset makes room",
                 _RETRY_SECONDS,
             )
@@ -80,7 +87,7 @@ class DatasetRegistry:
             if known := self._find(dataset.name):
                 yield known
                 return
-            self.check_room(dataset.bytes)
+            self._check(dataset.bytes)
             upload.finish()
             try:
                 yield dataset
