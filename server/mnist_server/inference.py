@@ -18,7 +18,7 @@ from mnist_server.errors import Corrupt, InvalidRequest, NotFound
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics, ModelCounts
 from mnist_server.names import model_name
-from mnist_server.prediction import MANY, forward
+from mnist_server.prediction import forward
 from mnist_server.recurring import Recurring
 from mnist_server.registry import Model, ModelRegistry
 from mnist_server.rpc import LATER, check_wanted
@@ -95,7 +95,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             except Exception as error:
                 answers[place] = error
             else:
-                if asked.work > MANY:
+                if asked.work > model.many:
                     continue
                 group = groups.get((model.name, asked.datatype))
                 if group is None:

@@ -28,10 +28,6 @@ from mnist_server.status import to_status
 PREDICT = "/mnist.v1.PredictionService/Predict"
 PREDICT_STREAM = "/mnist.v1.PredictionService/PredictStream"
 DIGIT_SIZE = 28  # what to_digit makes
-# Images that one product answers: what lies between its steps fits into memory, however wide the layers.
-_CHUNK = 1024
-# A request of more images than this would keep those waiting that are ready with it: it is left for Later.
-MANY = 256
 
 # A context in which slow work is done.
 Aside = Callable[[], AbstractContextManager[object]]
@@ -141,7 +137,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                     self._pixels(pixels, asked.height, asked.width, model)  # says what is wrong
                 except InvalidValue as error:
                     answers[place] = error
-            elif len(pixels) <= MANY * size:
+            elif len(pixels) <= model.many * size:
                 group = groups.get(model.name)
                 if group is None:
                     group = groups[model.name] = _Group(model, [], [], [])
@@ -227,13 +223,14 @@ def forward(
     model: Model, images: NDArray[np.uint8], before_each: Callable[[], None] | None = None
 ) -> NDArray[np.float32]:
     """Returns the probabilities (B, C) of images (B, H, W), a chunk at a time."""
-    if len(images) <= _CHUNK:
+    chunk = model.chunk
+    if len(images) <= chunk:
         return model.network.predict(images).astype(np.float32, copy=False)
     probabilities = np.empty((len(images), model.classes), dtype=np.float32)
-    for start in range(0, len(images), _CHUNK):
+    for start in range(0, len(images), chunk):
         if before_each is not None:
             before_each()
-        part = slice(start, start + _CHUNK)
+        part = slice(start, start + chunk)
         probabilities[part] = model.network.predict(images[part])
     return probabilities
 

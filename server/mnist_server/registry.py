@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mnist_core import CheckpointError, Network, calibrated, read_model
@@ -25,6 +26,11 @@ log = logging.getLogger(__name__)
 
 MAX_LOADED_BYTES = 2**30
 VERSIONS_SHOWN = 100
+# Images that go through a network together, so that what lies between the steps fits into memory, and those of
+# a request that others wait for which are ready with it. Where an image is much work, it is by multiply-adds, of
+# which a core does some fifty in a nanosecond.
+_CHUNK, _MANY = 1024, 256
+_CHUNK_WORK, _MANY_WORK = 2e9, 5e7
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,16 @@ class Model:
     def classes(self) -> int:
         """Classes the model knows, C."""
         return self.network.sizes[-1]
+
+    @cached_property
+    def chunk(self) -> int:
+        """Images that go through the network together, 1 to 1,024: some 20 ms, or as long as one takes."""
+        return max(1, min(_CHUNK, int(_CHUNK_WORK / self.network.architecture.work)))
+
+    @cached_property
+    def many(self) -> int:
+        """Images of a request, at most, that others can wait for, 0 to 256: some 0.5 ms."""
+        return min(_MANY, int(_MANY_WORK / self.network.architecture.work))
 
 
 class ModelRegistry:

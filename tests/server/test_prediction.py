@@ -17,6 +17,7 @@ from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_server import serving
 from mnist_server.data_directory import DataDirectory
 from mnist_server.limits import Limits
+from mnist_server.registry import Model
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 DEADLINE = 2.0
@@ -79,7 +80,7 @@ def test_answers_in_columns_in_the_order_of_the_images(
 def test_many_images_are_answered_as_one_by_one(
     stub: PredictionServiceStub, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_server.prediction._CHUNK", 10)
+    monkeypatch.setattr(Model, "chunk", property(lambda model: 10))
     whole = stub.Predict(ask(images), timeout=DEADLINE)
     each = [stub.Predict(ask(images[i : i + 1]), timeout=DEADLINE) for i in range(len(images))]
     assert list(whole.digits) == [answer.digits[0] for answer in each]

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mnist_core import InvalidValue, checkpoint, read_model, save_model
+from mnist_core import InvalidValue, Network, checkpoint, read_model, save_model
+from mnist_core.architecture import Architecture
+from mnist_core.layer import Convolution, Layer, MaxPool
 from mnist_proto.names import ModelName
 from mnist_proto.v1 import model_pb2
 from mnist_server import registry as registry_module
@@ -13,7 +15,7 @@ from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
 from mnist_server.errors import Corrupt, NotFound
 from mnist_server.model_changes import delete_version, set_alias
-from mnist_server.registry import ModelRegistry, add_version
+from mnist_server.registry import Model, ModelRegistry, add_version
 
 
 @pytest.fixture
@@ -390,3 +392,22 @@ def test_a_version_that_is_not_committed_is_not_there(database: Database, regist
     assert registry.page(10, "") == ([], None)
     with pytest.raises(NotFound):
         registry.load("models/a", field="model")
+
+
+CONVOLUTIONS: list[Layer] = [Convolution(20, 5), MaxPool(), Convolution(40, 5), MaxPool()]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "many", "chunk"),
+    [
+        (Architecture.of_sizes((784, 100, 10)), 256, 1024),
+        (Architecture.of_layers((28, 28), CONVOLUTIONS, 10), 31, 1024),  # 1.6 million multiply-adds each
+        (Architecture.of_layers((64, 64), [Convolution(64, 9)] * 2, 10), 0, 2),  # 782 million
+    ],
+)
+def test_the_more_work_an_image_is_the_fewer_keep_others_waiting(
+    architecture: Architecture, many: int, chunk: int
+) -> None:
+    network = Network(architecture, "relu", "softmax", np.zeros(architecture.parameters, np.float32))
+    model = Model("models/m/versions/1", network, "cross_entropy", 28, 28)
+    assert (model.many, model.chunk) == (many, chunk)
