@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 MAX_LOADED_BYTES = 2**30
 VERSIONS_SHOWN = 100
-# Images that go through a network together, so that what lies between the steps fits into memory, and those of
-# a request that others wait for which are ready with it. Where an image is much work, it is by multiply-adds, of
-# which a core does some fifty in a nanosecond.
+# Images that go through a network together, so that what lies between the steps fits into memory; and images
+# of a request that others wait for which are ready with it. Where an image is much work, it is by its
+# multiply-adds, of which a core does some fifty in a nanosecond.
 _CHUNK, _MANY = 1024, 256
 _CHUNK_WORK, _MANY_WORK = 2e9, 5e7
 
