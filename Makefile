@@ -16,7 +16,7 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
-	bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution check-triton bench-serving \
+	test-faults bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution check-triton bench-serving \
 	bench-serving-quick bench-accuracy
 
 help: ## list the targets
@@ -72,6 +72,10 @@ check-triton: setup .venv-triton/made ## Triton's own clients against this serve
 
 bench-classic: setup ## the classic run with five seeds; needs MNIST_DATA (some minutes)
 	$(BIN)/python benchmarks/classic.py
+
+# SEED=N has the same faults in the same order; `--only PART` of tests/faults does some of them.
+test-faults: setup ## kill, fill and damage real servers, over 200 times; 40 minutes at most
+	$(BIN)/python -m tests.faults --write
 
 bench-streams: setup ## five hundred watchers of one training, and Predict meanwhile; needs MNIST (two minutes)
 	$(BIN)/python benchmarks/streams.py

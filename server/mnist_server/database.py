@@ -15,6 +15,8 @@ from pathlib import Path
 from mnist_server.errors import Corrupt, WrongState
 
 BUSY_TIMEOUT_SECONDS = 10
+# Of the primary result codes, the last byte (https://sqlite.org/rescode.html).
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 # Messages of the contract are stored as they are (`body`); columns beside them are what is searched by.
 _JOBS_AND_VERSIONS = """
@@ -115,11 +117,14 @@ class Database:
         except sqlite3.OperationalError as error:
             raise OSError(f"{path} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise Corrupt(f"database: {path} cannot be read: {error}") from error
+            raise self._corrupt(error) from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one thread and for short reads: a longer one keeps SQLite's log from shrinking."""
+        """A connection for one thread and for short reads: a longer one keeps SQLite's log from shrinking.
+
+        Raises Corrupt where the file turns out to be damaged.
+        """
         # Appending to a list and popping from it are each one step, so threads need no lock here.
         try:
             connection = self._idle.pop()
@@ -127,6 +132,10 @@ class Database:
             connection = self._connect()
         try:
             yield connection
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:  # 0: it was used wrongly
+                raise self._corrupt(error) from error
+            raise
         finally:
             self._idle.append(connection)
 
@@ -165,6 +174,9 @@ class Database:
             poller.close()
         while self._idle:
             self._idle.pop().close()
+
+    def _corrupt(self, error: sqlite3.Error) -> Corrupt:
+        return Corrupt(f"database: {self.path} cannot be read: {error}")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -4,9 +4,11 @@ Every status carries a google.rpc.ErrorInfo, a wrong field a BadRequest, and wha
 RetryInfo. What is not in the table is our bug: it is logged with an id, and the caller gets the id.
 """
 
+import errno
 import logging
 import math
 import secrets
+import sqlite3
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -31,6 +33,9 @@ from mnist_server.errors import (
 log = logging.getLogger(__name__)
 
 DOMAIN = "mnist.v1"
+# The disk, the quota of the server's user, and the limit of its process.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_SECONDS = 30.0
 # Statuses travel as HTTP/2 headers, of which gRPC takes 8 KiB; a byte of text may need seven there (it comes
 # three times, percent-encoded and in base64). A value that fills a megabyte is cut.
 _MAX_BYTES = 1000
@@ -51,6 +56,8 @@ STATUSES: dict[type[Exception], code_pb2.Code.ValueType] = {
 
 def to_status(error: Exception) -> status_pb2.Status:
     """Returns the status that an error leaves the server as."""
+    if _is_full(error):
+        error = LimitReached("the server's disk is full: expected room for what was sent", _DISK_SECONDS)
     code = STATUSES.get(type(error))
     if code is None:
         log_id = secrets.token_hex(8)
@@ -70,6 +77,13 @@ def to_status(error: Exception) -> status_pb2.Status:
         delay = Duration(seconds=seconds, nanos=int((error.retry_after - seconds) * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return _status(code, _cut(str(error)), *details)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, sqlite3.Error):
+        # There is a code where SQLite itself has failed, and none where it was used wrongly.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def abort(context: grpc.ServicerContext, error: Exception) -> None:

@@ -107,6 +107,22 @@ def test_an_error_after_which_sqlite_has_rolled_back_is_the_one_that_is_raised(d
     assert hashes(database) == []
 
 
+@pytest.mark.parametrize("page", [1, 2])
+def test_damage_that_is_found_later_is_said_with_the_files_name(database: Database, page: int) -> None:
+    with database.write() as connection:
+        connection.execute(INSERT, ("a", 1))
+    database.close()
+    raw = sqlite3.connect(database.path)
+    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw.close()
+    data = database.path.read_bytes()
+    database.path.write_bytes(data[: 4096 * page] + bytes(len(data) - 4096 * page))
+    damaged = Database(database.path)
+    with pytest.raises(Corrupt, match=rf"{database.path.name} cannot be read: .*malformed"):
+        hashes(damaged)
+    damaged.close()
+
+
 def test_rows_of_jobs_that_are_not_there_are_refused(database: Database) -> None:
     with pytest.raises(sqlite3.IntegrityError), database.write() as connection:
         connection.execute("INSERT INTO events VALUES ('jobs/none', 1, x'')")

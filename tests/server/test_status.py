@@ -1,4 +1,6 @@
+import errno
 import logging
+import sqlite3
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,3 +117,33 @@ def test_a_long_text_is_cut_to_what_headers_hold(letter: str, length: int) -> No
 
 def test_a_text_that_fits_is_not_cut() -> None:
     assert to_status(AlreadyExists("é" * 500)).message == "é" * 500
+
+
+def _full_database() -> sqlite3.OperationalError:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("CREATE TABLE rows (value BLOB)")
+    connection.execute("PRAGMA max_page_count = 3")
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connection.execute("INSERT INTO rows VALUES (zeroblob(100000))")
+    connection.close()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*(OSError(number, "") for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), _full_database()],
+    ids=repr,
+)
+def test_a_full_disk_is_said_and_may_be_tried_again(error: Exception) -> None:
+    status = to_status(error)
+    assert status.code == code_pb2.RESOURCE_EXHAUSTED
+    assert "disk is full" in status.message
+    [retry] = details(status, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.seconds == 30
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, ""), OSError(errno.EACCES, ""), sqlite3.OperationalError("locked")], ids=repr
+)
+def test_another_failure_of_the_disk_is_ours(error: Exception) -> None:
+    assert to_status(error).code == code_pb2.INTERNAL

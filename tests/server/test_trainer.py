@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from mnist_client.datasets import Dataset
 from mnist_core import (
+    RECIPES,
     EpochReport,
     Progress,
     calibrated,
@@ -169,6 +170,22 @@ def test_a_job_stopped_after_any_epoch_goes_on_to_the_same_bits(
         kept = ended.epoch if "keep_best" in fields else -1
         assert network.weights_hash() == expected[kept][-1]
         assert ended.epoch == expected[kept][0]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_recipe_that_is_stopped_and_killed_goes_on_to_the_same_bits(
+    directory: DataDirectory, jobs: Jobs, submit: Submit, run: Run, recipe: str
+) -> None:
+    undisturbed, name = (submit(images=100, recipe=recipe, epochs=3) for _ in range(2))
+    assert run(undisturbed)
+    assert not run(name, stop_after=0)
+    assert not run(name, stop_after=1)
+    checkpoints(directory, name)[-1].unlink()  # as if it had been killed before it was written
+    assert run(name)
+    assert epochs(jobs, name) == epochs(jobs, undisturbed)
+    assert len(epochs(jobs, name)) == 3
+    continued = [event.continued.epoch for event in history(jobs, name) if event.HasField("continued")]
+    assert continued == [1, 1]
 
 
 def version_of(database: Database, name: str) -> model_pb2.ModelVersion:
