@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def idx_folder(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def idx(array: NDArray[np.uint8]) -> bytes:
+def idx(array: NDArray[Any]) -> bytes:
     """An IDX file of bytes: magic number, sizes, contents."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 

@@ -32,7 +32,10 @@ HELD_BACK = 10_000
     help="Learn from the first 50,000 images, judge by the last 10,000 instead of the test images, write "
     "nothing: what recipes are chosen by.",
 )
-def main(recipes: str, seeds: str, choose: bool) -> None:
+@click.option(
+    "--keep", type=click.Path(dir_okay=False, path_type=Path), help="Write the last model's file there."
+)
+def main(recipes: str, seeds: str, choose: bool, keep: Path | None) -> None:
     """Measures and reports."""
     if "MNIST_DATA" not in os.environ:
         sys.exit("MNIST_DATA is not set: it names the folder of the four MNIST files, gzipped")
@@ -46,7 +49,7 @@ def main(recipes: str, seeds: str, choose: bool) -> None:
         )
     for recipe in recipes.split() or list(BARS):
         for seed in seeds.split():
-            found = run(recipe, int(seed), dataset, click.echo)
+            found = run(recipe, int(seed), dataset, click.echo, keep)
             click.echo(
                 f"{recipe}, seed {seed}: {found['correct']} of {found['total']} right, "
                 f"{found['correct_with_nine_views']} with nine views, ECE {found['ece']:.2%}, "

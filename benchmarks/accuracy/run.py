@@ -20,11 +20,14 @@ JOB_SECONDS = 4 * 3600
 VIEWS = [(down, right) for down in (0, -1, 1) for right in (0, -1, 1)]
 
 
-def run(recipe: str, seed: int, dataset: Dataset, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    recipe: str, seed: int, dataset: Dataset, say: Callable[[str], None], keep: Path | None = None
+) -> dict[str, Any]:
     """Trains with a recipe, and returns how good the model is on the test split, which nobody gets before.
 
     seconds: from the call to the model's being there, sending the images among it. others_cores: what else
     the machine's processors did meanwhile, as a number of cores; None where the system does not tell.
+    keep: where the model's file is written to.
     """
     test = dataset.test
     assert test is not None
@@ -36,8 +39,10 @@ def run(recipe: str, seed: int, dataset: Dataset, say: Callable[[str], None]) ->
     ):
         seconds, epochs = _train(client, recipe, seed, dataset.train, say)
         judged = client.evaluate(test, model=recipe)
-        views = _correct_by_views(client, recipe, test)
+        views = correct_by_views(client, recipe, test)
         version = client.model(recipe).versions[0]
+        if keep is not None:
+            client.export_model(recipe, keep)
     elapsed, after = time.monotonic() - began, others_seconds()
     return {
         "seed": seed,
@@ -75,7 +80,7 @@ def _train(
     raise RuntimeError(f"{recipe}, seed {seed}: {job.status().state}: {job.status().reason}")
 
 
-def _correct_by_views(client: Client, model: str, test: Split) -> int:
+def correct_by_views(client: Client, model: str, test: Split) -> int:
     """Returns how many images are named rightly by the mean of the probabilities of nine views."""
     total: NDArray[np.float64] | float = 0.0
     for down, right in VIEWS:

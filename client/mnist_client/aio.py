@@ -9,6 +9,7 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
+    Sequence,
 )
 from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
@@ -27,6 +28,7 @@ from mnist_client.batches import (
     dataset_name,
     evaluate_requests,
     evaluation_config,
+    name_classes,
     stored_name,
     to_dataset,
     to_split,
@@ -147,6 +149,8 @@ class AsyncClient:
         *,
         name: str | None = None,
         recipe: str | None = None,
+        base_model: str | None = None,
+        class_names: Sequence[str] | None = None,
         hidden: Hidden | None = None,
         layers: str | None = None,
         epochs: int | None = None,
@@ -177,6 +181,8 @@ class AsyncClient:
         config = training_config(
             name=name,
             recipe=recipe,
+            base_model=base_model,
+            class_names=class_names,
             hidden=hidden,
             layers=layers,
             epochs=epochs,
@@ -209,6 +215,7 @@ class AsyncClient:
         else:
             dataset, dataset_id = await asyncio.to_thread(_named, data)
             check_dataset(dataset, limits)
+            name_classes(config, dataset)
             job = await self._upload(lambda: self._train_on(config, dataset, dataset_id, limits))
         return AsyncTrainingJob(self, job, contact=True)
 

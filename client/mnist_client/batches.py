@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mnist_client.datasets import Dataset, Split, load_dataset
 from mnist_client.errors import InvalidInput
-from mnist_client.pixels import to_images, to_labels
+from mnist_client.pixels import MAX_BYTE, to_images, to_labels
 from mnist_client.results import Limits
 from mnist_proto.arrays import array_to_pixels
 from mnist_proto.dataset_hash import SPLITS, DatasetHash
@@ -83,12 +83,19 @@ def dataset_name(dataset: Dataset) -> str:
     `mnist_proto.dataset_hash` says how it is made.
     """
     hashed = DatasetHash(*dataset.train.images.shape[1:])
+    dtype = _label_type(dataset.largest_label)
     for name in SPLITS:
         split: Split | None = getattr(dataset, name)
         if split is not None:
-            images, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels)
+            images, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels, dtype)
             hashed.add(name, images.data, labels.data)
     return f"datasets/{hashed.hexdigest()}"
+
+
+def name_classes(config: training_pb2.TrainingConfig, dataset: Dataset) -> None:
+    """Says what the classes are called, where the data set knows it and nobody has said otherwise."""
+    if not config.class_names:
+        config.class_names.extend(dataset.class_names)
 
 
 def train_requests(
@@ -121,7 +128,8 @@ def evaluate_requests(
     yield evaluation_pb2.EvaluateRequest(config=config)
     if split is None:
         return
-    for batch in _batches(split, images_pb2.SPLIT_TEST, limits):
+    dtype = _label_type(int(split.labels.max()))
+    for batch in _batches(split, images_pb2.SPLIT_TEST, limits, dtype):
         yield evaluation_pb2.EvaluateRequest(batch=batch)
 
 
@@ -172,26 +180,37 @@ def _split(data: object) -> Split:
 
 
 def _all_batches(dataset: Dataset, limits: Limits) -> Iterator[images_pb2.LabeledImages]:
+    dtype = _label_type(dataset.largest_label)
     for name, wire in _WIRE_SPLITS.items():
         split: Split | None = getattr(dataset, name)
         if split is not None:
-            yield from _batches(split, wire, limits)
+            yield from _batches(split, wire, limits, dtype)
 
 
 def _batches(
-    split: Split, wire: images_pb2.Split.ValueType, limits: Limits
+    split: Split, wire: images_pb2.Split.ValueType, limits: Limits, dtype: "np.dtype[np.integer[Any]]"
 ) -> Iterator[images_pb2.LabeledImages]:
     count, height, width = split.images.shape
     room = min(CHUNK_BYTES, limits.max_message_bytes - _OVERHEAD_BYTES)
-    most = max(room // (height * width + 1), 1)
+    most = max(room // (height * width + dtype.itemsize), 1)
     for start in range(0, count, most):
-        yield images_pb2.LabeledImages(
+        batch = images_pb2.LabeledImages(
             pixels=array_to_pixels(split.images[start : start + most]),
             height=height,
             width=width,
-            labels=split.labels[start : start + most].tobytes(),
             split=wire,
         )
+        labels = split.labels[start : start + most].astype(dtype).tobytes()
+        if dtype.itemsize == 1:
+            batch.labels = labels
+        else:
+            batch.labels16 = labels
+        yield batch
+
+
+def _label_type(most: int) -> "np.dtype[np.integer[Any]]":
+    """Of labels on the wire: bytes, or where one is larger, two bytes, the lower one first."""
+    return np.dtype("<u2" if most > MAX_BYTE else "u1")
 
 
 def _size(images: NDArray[np.uint8]) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Literal, TypeVar, overload
@@ -17,6 +17,7 @@ from mnist_client.batches import (
     dataset_name,
     evaluate_requests,
     evaluation_config,
+    name_classes,
     stored_name,
     to_dataset,
     to_split,
@@ -136,6 +137,8 @@ class Client:
         *,
         name: str | None = None,
         recipe: str | None = None,
+        base_model: str | None = None,
+        class_names: Sequence[str] | None = None,
         hidden: Hidden | None = None,
         layers: str | None = None,
         epochs: int | None = None,
@@ -173,6 +176,9 @@ class Client:
             Dataset, a Split, or (images, labels): uint8 (N, H, W), 0 = paper, 255 = ink, and N labels.
         name: the model to make a version of; None names it after the job.
         recipe: 'classic', 'quick', 'mlp', 'mlp-augmented' or 'best'.
+        base_model: NAME, NAME@VERSION or NAME@ALIAS: begin with what it has learnt, on images and labels that
+            may be others. What is None is then as it was in its own training, unless there is a recipe.
+        class_names: what the labels stand for, from 0 on; None is what the data set says, if it does.
         hidden: neurons of the hidden layers, one number or several; () for none.
         layers: instead, hidden layers of all kinds: '20C5-P-40C5-P-150-D0.5' is 20 features by kernels of
             5 x 5, pooling, 40 more, pooling, 150 neurons, and dropout of half of them.
@@ -200,6 +206,8 @@ class Client:
         config = training_config(
             name=name,
             recipe=recipe,
+            base_model=base_model,
+            class_names=class_names,
             hidden=hidden,
             layers=layers,
             epochs=epochs,
@@ -232,6 +240,7 @@ class Client:
         else:
             dataset = to_dataset(data)
             check_dataset(dataset, limits)
+            name_classes(config, dataset)
             dataset_id = dataset_name(dataset)
             job = self._upload(lambda: self._train_on(config, dataset, dataset_id))
         return TrainingJob(self, job, contact=True)

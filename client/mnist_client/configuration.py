@@ -3,7 +3,7 @@
 import math
 import operator
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TypeAlias, TypeVar
 
@@ -24,6 +24,8 @@ def training_config(
     *,
     name: str | None,
     recipe: str | None,
+    base_model: str | None,
+    class_names: Sequence[str] | None,
     hidden: Hidden | None,
     layers: str | None,
     augmentation: Augmentation | None,
@@ -50,6 +52,10 @@ def training_config(
         config.model = model_name("name", name)
     if recipe is not None:
         config.recipe = recipe
+    if base_model is not None:
+        config.base_model = model_name("base_model", base_model)
+    if class_names is not None:
+        config.class_names.extend(_texts("class_names", class_names))
     if hidden is not None:
         config.hidden_layers.SetInParent()
         config.hidden_layers.sizes.extend(_sizes(hidden))
@@ -126,6 +132,12 @@ def positive(parameter: str, number: N) -> N:
     if not 0 < number < math.inf:
         raise InvalidInput.of(parameter, number, "more than 0")
     return number
+
+
+def _texts(parameter: str, texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise InvalidInput.of(parameter, repr(texts), "a sequence of texts")
+    return list(texts)
 
 
 def _sizes(hidden: Hidden) -> list[int]:

@@ -16,6 +16,7 @@ from mnist_client.download import MNIST_SHA256, mnist_folder
 from mnist_client.idx import read_idx
 from mnist_client.image_folder import read_image_folder
 from mnist_client.npz import read_npz
+from mnist_client.pixels import Labels
 
 __all__ = ["DataError", "DataNotFound", "DataUnreachable", "Dataset", "Split", "load_dataset"]
 
@@ -25,20 +26,22 @@ _MNIST_5K_TRAIN = 4000
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """N images (N, H, W) and their N labels (N,), both uint8; in images 0 is paper and 255 is ink.
+    """N images (N, H, W), uint8, 0 = paper, 255 = ink, and their N labels (N,), uint8 or uint16.
 
     Raises DataError where an array is of another type or shape or empty, and where the two do not pair.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: Labels
 
     def __post_init__(self) -> None:
         for name, array, letters in (("images", self.images, "NHW"), ("labels", self.labels, "N")):
-            if array.dtype != np.uint8 or array.ndim != len(letters) or not array.size:
+            known = (np.uint8,) if name == "images" else (np.uint8, np.uint16)
+            if array.dtype not in known or array.ndim != len(letters) or not array.size:
                 raise DataError(
                     f"{name}: found {array.dtype} of shape {array.shape}; "
-                    f"expected uint8 of shape ({', '.join(letters)}), not empty"
+                    f"expected {' or '.join(each.__name__ for each in known)} "
+                    f"of shape ({', '.join(letters)}), not empty"
                 )
         if len(self.images) != len(self.labels):
             raise DataError(f"labels: found {len(self.labels)}; expected {len(self.images)}, one an image")
@@ -48,15 +51,19 @@ class Split:
 class Dataset:
     """A training split, and a validation and a test split if there are, with images of one size.
 
-    `name` says where it is from. Raises DataError where a split's images have another size.
+    `name` says where it is from; `class_names` what the labels stand for, from 0 on, none if for themselves.
+    Raises DataError where a split's images have another size, or a label has no name.
     """
 
     name: str
     train: Split
     validation: Split | None = None
     test: Split | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.class_names and (most := self.largest_label) >= len(self.class_names):
+            raise DataError(f"{self.name}: found label {most}; expected one of {len(self.class_names)} names")
         size = self.train.images.shape[1:]
         for name, split in (("validation", self.validation), ("test", self.test)):
             if split is not None and split.images.shape[1:] != size:
@@ -65,6 +72,12 @@ class Dataset:
                 raise DataError(
                     f"{self.name}: found {name} images of {found}; expected {expected}, as in training"
                 )
+
+    @property
+    def largest_label(self) -> int:
+        """Of all splits."""
+        splits = (self.train, self.validation, self.test)
+        return max(int(split.labels.max()) for split in splits if split is not None)
 
 
 def load_dataset(spec: str | os.PathLike[str], *, report: Callable[[str], None] | None = None) -> Dataset:
@@ -76,8 +89,8 @@ def load_dataset(spec: str | os.PathLike[str], *, report: Callable[[str], None] 
       4,000 for training and the others for testing.
     - a folder of IDX files with MNIST's names, gzip or not; `t10k-*`, the test split, may be absent.
     - a folder of images, a subfolder a label (see `image_folder`), with `train/` and `test/` above them if
-      there are. The training images come shuffled, always alike: a validation split, which is the last of
-      them, would else be of the last label alone.
+      there are. Subfolders whose names are no numbers name the classes. The training images come shuffled,
+      always alike: a validation split, which is the last of them, would else be of the last label alone.
     - an `.npz` (see `npz`), or a `.csv` or `.csv.gz` with the label first (see `csv_table`).
 
     A folder that happens to be named mnist is `./mnist`, or a `Path`. Raises DataNotFound where something is
@@ -96,8 +109,9 @@ def load_dataset(spec: str | os.PathLike[str], *, report: Callable[[str], None] 
         if not path.exists():
             raise DataNotFound(f"{path}: no such file or folder; expected {_KINDS}")
     if path.suffix.lower() == ".npz":
-        train, test = read_npz(path)
-        return Dataset(str(path), _split(path, *train), test=_split(path, *test) if test else None)
+        train, test, names = read_npz(path)
+        judged = _split(path, *test) if test else None
+        return Dataset(str(path), _split(path, *train), test=judged, class_names=names)
     if re.search(r"\.csv(\.gz)?$", path.name, re.IGNORECASE):
         return Dataset(str(path), _split(path, *read_csv(path)))
     raise DataError(f"{path}: found a file of another kind; expected {_KINDS}")
@@ -108,12 +122,12 @@ def _folder_dataset(folder: Path) -> Dataset:
         return _idx_dataset(str(folder), folder, {})
     train, test = folder / "train", folder / "test"
     if not train.is_dir():
-        return Dataset(str(folder), _shuffled(_split(folder, *read_image_folder(folder))))
-    return Dataset(
-        str(folder),
-        _shuffled(_split(train, *read_image_folder(train))),
-        test=_split(test, *read_image_folder(test)) if test.is_dir() else None,
-    )
+        train = folder
+    images, labels, names = read_image_folder(train)
+    judged = None
+    if train != folder and test.is_dir():
+        judged = _split(test, *read_image_folder(test, names)[:2])
+    return Dataset(str(folder), _shuffled(_split(train, images, labels)), test=judged, class_names=names)
 
 
 def _idx_dataset(name: str, folder: Path, hashes: Mapping[str, str]) -> Dataset:
@@ -152,7 +166,7 @@ def _mnist_5k() -> Dataset:
     )
 
 
-def _split(source: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+def _split(source: Path, images: NDArray[np.uint8], labels: Labels) -> Split:
     try:
         return Split(images, labels)
     except DataError as error:

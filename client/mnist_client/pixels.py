@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from mnist_client.errors import InvalidInput
 
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+MAX_LABEL = 999
+MAX_BYTE = 255  # the largest label that a byte holds
+
 
 def to_images(parameter: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     """Returns images as a view of shape (B, H, W); B may be 0.
@@ -28,12 +32,17 @@ def to_images(parameter: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.view(np.uint8)
 
 
-def to_labels(parameter: str, array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Returns labels as uint8 of shape (N,), from integers of any type. Raises InvalidInput."""
+def to_labels(parameter: str, array: NDArray[Any]) -> Labels:
+    """Returns labels of shape (N,) as uint8, or as uint16 where one is above 255, from integers of any type.
+
+    Raises InvalidInput.
+    """
     if array.ndim != 1 or array.dtype.kind not in "iu":
         shape = " x ".join(map(str, array.shape)) or "a single number"
         raise InvalidInput.of(parameter, f"an array of {shape} {array.dtype}", "whole numbers of shape (N,)")
-    if array.size and (array.min() < 0 or array.max() > 255):
-        place = int(((array < 0) | (array > 255)).argmax())
-        raise InvalidInput.of(f"{parameter}[{place}]", array[place], "a label from 0 to 255")
+    if array.size and (array.min() < 0 or array.max() > MAX_LABEL):
+        place = int(((array < 0) | (array > MAX_LABEL)).argmax())
+        raise InvalidInput.of(f"{parameter}[{place}]", array[place], f"a label from 0 to {MAX_LABEL}")
+    if array.size and array.max() > MAX_BYTE:
+        return array.astype(np.uint16, copy=False)
     return array.astype(np.uint8, copy=False)

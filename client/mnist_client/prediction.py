@@ -96,6 +96,7 @@ def to_predictions(answers: Iterable[tuple[Positions, pb.PredictResponse]]) -> P
         np.concatenate([part.confidences for part in columns])[order],
         np.concatenate([part.probabilities for part in columns])[order],
         np.concatenate(inputs)[order] if inputs else None,
+        columns[0].class_names,
     )
 
 
@@ -130,6 +131,7 @@ def _columns(response: pb.PredictResponse, count: int) -> Predictions:
         np.asarray(response.confidences, dtype=np.float32),
         probabilities.reshape(count, response.classes),
         inputs,
+        tuple(response.class_names),
     )
 
 

@@ -163,6 +163,8 @@ def describe(config: ResolvedConfig) -> list[str]:
     network = network_text(config.layer_sizes, asked.layers)
     activations = [asked.activation] * bool(asked.hidden_layers or asked.layers) + [asked.output]
     words = [f"recipe {asked.recipe}"] if asked.recipe != "classic" else []
+    if asked.base_model:
+        words.append(f"from {asked.base_model}")
     words += [
         f"{network} {' and '.join(dict.fromkeys(activations))}",
         f"{asked.loss.replace('_', '-')} loss",

@@ -26,6 +26,13 @@ class Prediction:
     """The probability of each class, (C,); their sum is 1."""
     input: NDArray[np.uint8] | None
     """What the network saw, (H, W), 0 = paper, 255 = ink, if it was asked for."""
+    class_names: tuple[str, ...] = ()
+    """What the classes are called, (C,); none: by their numbers."""
+
+    @property
+    def name(self) -> str:
+        """What the image is: the class's name, or its number."""
+        return self.class_names[self.digit] if self.class_names else str(self.digit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +49,8 @@ class Predictions:
     """(B, C); the sum of each row is 1."""
     inputs: NDArray[np.uint8] | None
     """What the network saw, (B, H, W), if it was asked for."""
+    class_names: tuple[str, ...] = ()
+    """What the classes are called, (C,); none: by their numbers."""
 
     def __len__(self) -> int:
         return len(self.digits)
@@ -52,6 +61,7 @@ class Predictions:
             float(self.confidences[index]),
             self.probabilities[index],
             None if self.inputs is None else self.inputs[index],
+            self.class_names,
         )
 
     def __iter__(self) -> Iterator[Prediction]:
@@ -114,6 +124,8 @@ class Evaluation:
     """The most confident mistakes, the most confident first, at most 20."""
     split: str | None
     """The split judged by, of a data set that the server has; None for images that were sent."""
+    class_names: tuple[str, ...] = ()
+    """What the classes are called, (C,); none: by their numbers."""
 
 
 # Training: what was asked for
@@ -150,6 +162,10 @@ class Hyperparameters:
     """The model to make a version of, models/{m}."""
     recipe: str
     """What hyperparameters were taken from that were not given."""
+    base_model: str | None
+    """models/{m}/versions/{n}, whose weights it began with; None: they were drawn."""
+    class_names: tuple[str, ...]
+    """What the classes are called; none: by their numbers."""
     hidden_layers: tuple[int, ...]
     """Neurons a layer, from the input's side; () where `layers` says more."""
     activation: str
@@ -472,6 +488,8 @@ class Network:
     """'float32' or 'float64'."""
     layers: str = ""
     """The hidden layers where some are no plain dense ones: '20C5-P-40C5-P-150-D0.5'."""
+    class_names: tuple[str, ...] = ()
+    """What the classes are called; none: by their numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -529,6 +547,7 @@ class Limits:
     max_running_jobs: int
     max_watchers: int
     max_stored_dataset_bytes: int
+    max_classes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

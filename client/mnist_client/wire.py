@@ -113,6 +113,8 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
     hyperparameters = results.Hyperparameters(
         model=config.model,
         recipe=config.recipe or "classic",
+        base_model=config.base_model or None,
+        class_names=tuple(config.class_names),
         hidden_layers=tuple(config.hidden_layers.sizes),
         activation=_word(pb.Activation.DESCRIPTOR, config.activation, "ACTIVATION_"),
         output=_word(pb.Output.DESCRIPTOR, config.output, "OUTPUT_"),
@@ -184,6 +186,7 @@ def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
             for each in evaluation.mistakes
         ),
         split=_word(images_pb2.Split.DESCRIPTOR, evaluation.split, "SPLIT_") if evaluation.split else None,
+        class_names=tuple(evaluation.class_names),
     )
 
 
@@ -292,6 +295,7 @@ def _network(network: model_pb2.Network) -> results.Network:
         loss=_word(pb.Loss.DESCRIPTOR, network.loss, "LOSS_"),
         dtype=_word(pb.Dtype.DESCRIPTOR, network.dtype, "DTYPE_"),
         layers=layers_text(network.layers),
+        class_names=tuple(network.class_names),
     )
 
 

@@ -10,7 +10,7 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core.dataset import Split
+from mnist_core.dataset import Labels, Split
 from mnist_core.network import Network
 
 # Beyond this there is something else wrong than calibration.
@@ -55,7 +55,7 @@ def calibrated(network: Network, temperature: float) -> Network:
     return cooled.freeze()
 
 
-def _slope(z: NDArray[np.float64], labels: NDArray[np.uint8], beta: float) -> float:
+def _slope(z: NDArray[np.float64], labels: Labels, beta: float) -> float:
     probabilities = np.exp(beta * (z - z.max(axis=1, keepdims=True)))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     expected = (probabilities * z).sum(axis=1)

@@ -7,6 +7,7 @@ made it. No pickle anywhere: unpickling runs whatever code the file's author lik
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import safetensors.numpy
 from mnist_core.activation import Array
 from mnist_core.architecture import MAX_PARAMETERS
 from mnist_core.calibration import LEAST, MOST
-from mnist_core.configuration import TrainingConfig
+from mnist_core.configuration import TrainingConfig, check_class_names
 from mnist_core.durable import write_file
 from mnist_core.errors import CheckpointError, ChecksumError, InvalidValue
 from mnist_core.network import Network
@@ -93,6 +94,8 @@ class SavedModel:
     """Of its images, in pixels; None where the file does not say."""
     temperature: float
     """What `calibrated` is to be given with the network; 1 where none was fitted."""
+    class_names: tuple[str, ...]
+    """C of them; none where the classes are called by their numbers."""
 
 
 def save_model(
@@ -103,11 +106,13 @@ def save_model(
     *,
     image: tuple[int, int] | None = None,
     temperature: float = 1.0,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Writes a network, durably, with how it was made and what it answers to its self-check.
 
     image: height and width of its images, whose product is its inputs; None leaves it unsaid.
     temperature: what was fitted for it; the network is the one that was trained, and so is its self-check.
+    class_names: what the classes are called, if not by their numbers; C of them.
 
     Raises OSError, or InvalidValue for a network whose answers are not finite.
     """
@@ -116,6 +121,8 @@ def save_model(
         texts |= _sized(image)
     if temperature != 1:
         texts["temperature"] = repr(temperature)
+    if class_names:
+        texts["class_names"] = json.dumps(list(class_names))
     texts["self_check"] = json.dumps(self_check_answers(network))
     _write(path, _MODEL, {"parameters": network.parameters}, texts)
 
@@ -138,11 +145,14 @@ def read_model(path: Path) -> SavedModel:
         network, config, provenance = _network(tensors, texts)
         height, width = _image(texts) or (None, None)
         temperature = _temperature(texts, network)
+        class_names = tuple(json.loads(texts.get("class_names", "[]")))
+        if class_names:
+            check_class_names("class_names", class_names, config.classes)
         if "self_check" in texts:
             self_check(network, json.loads(texts["self_check"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(path, f"it does not describe a network: {_why(error)}") from error
-    return SavedModel(network.freeze(), config, provenance, height, width, temperature)
+    return SavedModel(network.freeze(), config, provenance, height, width, temperature, class_names)
 
 
 def _describe(network: Network, config: TrainingConfig, provenance: dict[str, str]) -> dict[str, str]:

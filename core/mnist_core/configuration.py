@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -22,7 +22,8 @@ Dtype = Literal["float32", "float64"]
 
 MAX_HIDDEN_LAYERS = 32
 MAX_LAYER_SIZE = 65_536
-MAX_CLASSES = 256
+MAX_CLASSES = 1000
+MAX_NAME = 64  # characters of what a class is called
 MAX_EPOCHS = 100_000
 MAX_BATCH_SIZE = 65_536
 MAX_THREADS = 1024
@@ -36,7 +37,7 @@ class TrainingConfig:
 
     hidden_sizes: neurons a hidden layer, each 1 to 65,536; at most 32 layers; none is allowed.
     layers: the hidden layers where some are no plain dense ones: see `layer`. hidden_sizes is not read then.
-    classes: 2 to 256, since a label is a byte.
+    classes: 2 to 1,000.
     activation: of the hidden layers. output: of the last layer. loss: what training makes small.
     initialization: "normal" draws weights and biases from the standard normal distribution (Nielsen ch. 1);
         "scaled" divides the weights by the square root of the layer's inputs (ch. 3); "he" by that of half of
@@ -181,6 +182,22 @@ class TrainingConfig:
         value = getattr(self, field)
         if value not in get_args(words):
             raise InvalidValue(field, value, "one of " + ", ".join(get_args(words)))
+
+
+def check_class_names(field: str, names: Sequence[object], classes: int | None = None) -> None:
+    """Raises InvalidValue unless these can be the names of so many classes, or of 2 to 1,000."""
+    least, most = (2, MAX_CLASSES) if classes is None else (classes, classes)
+    if not least <= len(names) <= most:
+        expected = f"{least} to {most}" if classes is None else f"{classes}, one a class"
+        raise InvalidValue(field, f"{len(names)} names", expected)
+    seen: set[object] = set()
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+            expected = f"1 to {MAX_NAME} printable characters"
+            raise InvalidValue(f"{field}[{index}]", name, expected)
+        if name in seen:
+            raise InvalidValue(f"{field}[{index}]", name, "each name once")
+        seen.add(name)
 
 
 def _integer(value: object) -> int:

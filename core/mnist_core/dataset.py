@@ -1,11 +1,14 @@
 """A data set is images with labels, in up to three splits: to learn from, to stop by, to be judged by."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core.errors import InvalidValue
+
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,19 +17,19 @@ class Split:
 
     images: uint8 (N, H, W), 0 = paper, 255 = ink, N, H and W at least 1. Never copied if contiguous, so it
         may be a memory map.
-    labels: uint8 (N,), counted from 0.
+    labels: uint8 or uint16 (N,), counted from 0.
 
     Raises InvalidValue for other dtypes and shapes.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: Labels
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 3 or 0 in self.images.shape:
             raise InvalidValue("images", _describe(self.images), "uint8 of shape (N, H, W), none of them 0")
-        if self.labels.dtype != np.uint8 or self.labels.shape != self.images.shape[:1]:
-            expected = f"uint8 of shape ({len(self.images)},), a label an image"
+        if self.labels.dtype not in (np.uint8, np.uint16) or self.labels.shape != self.images.shape[:1]:
+            expected = f"uint8 or uint16 of shape ({len(self.images)},), a label an image"
             raise InvalidValue("labels", _describe(self.labels), expected)
         object.__setattr__(self, "images", np.ascontiguousarray(self.images))
 
@@ -62,5 +65,5 @@ class Dataset:
                 )
 
 
-def _describe(array: NDArray[np.uint8]) -> str:
+def _describe(array: NDArray[np.integer[Any]]) -> str:
     return f"{array.dtype} of shape {array.shape}"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mnist_core.activation import Array
 from mnist_core.configuration import Loss
-from mnist_core.dataset import Split
+from mnist_core.dataset import Labels, Split
 from mnist_core.errors import InvalidValue
 from mnist_core.loss import losses
 from mnist_core.network import Network
@@ -62,7 +62,7 @@ class Evaluation:
         self._loss_sum = 0.0
         self._bins = np.zeros((3, _BINS))  # images, correct, sum of confidence
 
-    def add_images(self, network: Network, images: NDArray[Any], labels: NDArray[np.uint8]) -> None:
+    def add_images(self, network: Network, images: NDArray[Any], labels: Labels) -> None:
         """Adds what a network says of images, (B, I) or (B, H, W) as `Network.forward` takes them."""
         self._check(labels, len(images))
         for start in range(0, len(images), _CHUNK):
@@ -71,7 +71,7 @@ class Evaluation:
             loss = self._losses(network, outputs, labels[part])
             self._add(network.probabilities(outputs), labels[part], loss, images[part])
 
-    def add(self, probabilities: Array, labels: NDArray[np.uint8]) -> None:
+    def add(self, probabilities: Array, labels: Labels) -> None:
         """Adds probabilities (B, C), rows summing to 1, and labels (B,). The loss is -ln of the label's.
 
         Raises InvalidValue when shapes or labels do not fit.
@@ -146,7 +146,7 @@ class Evaluation:
         _, correct, confidence = self._bins
         return float(np.abs(correct - confidence).sum() / self.total) if self.total else 0.0
 
-    def _losses(self, network: Network, outputs: Array, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _losses(self, network: Network, outputs: Array, labels: Labels) -> NDArray[np.float64]:
         targets = np.eye(self.classes, dtype=outputs.dtype)[labels]
         if self._loss_name is not None:
             return losses(self._loss_name, network.output, outputs, targets)
@@ -155,7 +155,7 @@ class Evaluation:
     def _add(
         self,
         probabilities: Array,
-        labels: NDArray[np.uint8],
+        labels: Labels,
         loss: NDArray[np.float64],
         images: NDArray[Any] | None = None,
     ) -> None:
@@ -171,7 +171,7 @@ class Evaluation:
 
     def _keep_mistakes(
         self,
-        labels: NDArray[np.uint8],
+        labels: Labels,
         predicted: NDArray[np.intp],
         confidence: NDArray[np.float64],
         wrong: NDArray[np.intp],
@@ -192,7 +192,7 @@ class Evaluation:
         kept = sorted(self.mistakes + found, key=lambda mistake: (-mistake.confidence, mistake.index))
         self.mistakes = kept[:_MISTAKES]
 
-    def _check(self, labels: NDArray[np.uint8], images: int) -> None:
+    def _check(self, labels: Labels, images: int) -> None:
         if labels.shape != (images,):
             raise InvalidValue("labels", f"shape {labels.shape}", f"shape ({images},), a label an image")
         if images and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:

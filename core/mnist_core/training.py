@@ -44,10 +44,19 @@ class TrainingState:
     moments: Array | None = None
 
     @classmethod
-    def begin(cls, config: TrainingConfig, image: tuple[int, int] | int = (28, 28)) -> Self:
+    def begin(
+        cls,
+        config: TrainingConfig,
+        image: tuple[int, int] | int = (28, 28),
+        *,
+        base: Network | None = None,
+        keep_output: bool = False,
+    ) -> Self:
         """Draws a network from the seed. Raises InvalidValue if it is too large.
 
         image: height and width in pixels; for dense layers, how many pixels will do.
+        base: begin with what this network of the same layers has learnt, but for its last layer, unless that
+            is to be kept.
         """
         rng = np.random.Generator(np.random.PCG64(config.seed))
         network = Network.initialize(
@@ -58,6 +67,10 @@ class TrainingState:
             dtype=config.dtype,
             rng=rng,
         )
+        if base is not None:
+            layers = list(zip(network.layers, base.layers, strict=True))
+            for here, there in layers if keep_output else layers[:-1]:
+                here.block[...] = there.block
         velocity = np.zeros_like(network.parameters) if config.momentum else None
         moments = (
             np.zeros((2, network.parameters.size), config.dtype) if config.optimizer == "adamw" else None

@@ -6,15 +6,17 @@ Absent values are those of a recipe, without one the book's; what is present is 
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mnist_core import CLASSIC, RECIPES, InvalidValue, TrainingConfig
 from mnist_core.architecture import Architecture
+from mnist_core.configuration import check_class_names
 from mnist_core.threads import blas_threads
 from mnist_proto.names import parse_model
 from mnist_proto.v1 import training_pb2 as pb
+from mnist_server.base_model import BaseModel
 from mnist_server.environment import environment
 from mnist_server.layers import (
     augmentation_from_wire,
@@ -32,6 +34,8 @@ _NUMBERS = (
     *("epochs", "batch_size", "learning_rate", "warm_up", "weight_decay", "momentum", "clip_norm"),
     *("patience", "until_accuracy", "keep_best", "seed"),
 )
+# Classes of a data set that says nothing of them.
+DIGITS = 10
 _NEED_VALIDATION = ("patience", "until_accuracy", "keep_best")
 _ENUMS: dict[str, Any] = {
     "activation": pb.Activation,
@@ -44,13 +48,21 @@ _ENUMS: dict[str, Any] = {
 }
 
 
-def training_config(config: pb.TrainingConfig) -> TrainingConfig:
-    """Returns the network's configuration. Raises InvalidValue, naming the field within `config`."""
+def training_config(config: pb.TrainingConfig, base: BaseModel | None = None) -> TrainingConfig:
+    """Returns the network's configuration. Raises InvalidValue, naming the field within `config`.
+
+    How many classes there are is not said there, but with names for them.
+    """
     recipe = RECIPES.get(config.recipe or CLASSIC)
     if recipe is None:
         raise InvalidValue("config.recipe", config.recipe, "one of " + ", ".join(RECIPES))
+    if base is not None and not config.recipe:
+        recipe = replace(base.saved.config, patience=None, until_accuracy=None, keep_best=False)
+    if config.class_names:
+        check_class_names("config.class_names", config.class_names)
     present = {field.name for field, _ in config.ListFields()}
-    values: dict[str, Any] = {name: getattr(config, name) for name in _NUMBERS if name in present}
+    values: dict[str, Any] = {"classes": len(config.class_names)} if config.class_names else {}
+    values |= {name: getattr(config, name) for name in _NUMBERS if name in present}
     if config.HasField("hidden_layers"):
         values |= {"hidden_sizes": tuple(config.hidden_layers.sizes), "layers": None}
     for name in _ENUMS:
@@ -64,10 +76,16 @@ def training_config(config: pb.TrainingConfig) -> TrainingConfig:
             values["layers"] = layers_from_wire(config.layers)
         if config.HasField("augmentation"):
             values["augmentation"] = augmentation_from_wire(config.augmentation)
-        return replace(recipe, **values)
+        asked = replace(recipe, **values)
+        return asked if base is None else base.config(asked, set(values))
     except InvalidValue as error:
         field = "hidden_layers.sizes" if error.field == "hidden_sizes" else error.field
         raise InvalidValue(f"config.{field}", error.value, error.expected) from None
+
+
+def resolved_config(resolved: pb.ResolvedConfig) -> TrainingConfig:
+    """Returns the network's configuration of a job."""
+    return replace(training_config(resolved.config), classes=resolved.layer_sizes[-1])
 
 
 def check_config(config: pb.TrainingConfig) -> None:
@@ -80,7 +98,8 @@ def check_config(config: pb.TrainingConfig) -> None:
         raise InvalidValue("config.validation_images", config.validation_images, "at least 1")
     if config.HasField("time_budget") and budget_seconds(config) <= 0:
         raise InvalidValue("config.time_budget", budget_seconds(config), "more than 0 s")
-    training_config(config)
+    if not config.base_model:  # else it depends on that, which is looked at when all has arrived
+        training_config(config)
 
 
 def budget_seconds(config: pb.TrainingConfig) -> float:
@@ -98,8 +117,13 @@ def resolve(
     height: int,
     width: int,
     limits: Limits,
+    labels: int = DIGITS,
+    base: BaseModel | None = None,
 ) -> pb.ResolvedConfig:
-    """Returns all that decides the bits of a job on these images. Raises InvalidValue."""
+    """Returns all that decides the bits of a job on these images. Raises InvalidValue.
+
+    labels: the largest label and one. base: the model that config.base_model names.
+    """
     counts = dict(counts)
     if config.HasField("validation_images"):
         held_back = config.validation_images
@@ -115,7 +139,10 @@ def resolve(
     seeded.CopyFrom(config)
     if not seeded.HasField("seed"):
         seeded.seed = secrets.randbits(32)
-    core = training_config(seeded)
+    core, class_names = _with_classes(training_config(seeded, base), seeded, labels, base)
+    if base is not None and (height, width) != (base.saved.height, base.saved.width):
+        expected = f"images of {base.saved.height} x {base.saved.width} pixels, as {base.name} takes"
+        raise InvalidValue("batch.height", f"{height} x {width}", expected)
     if not counts["validation"]:
         for name in _NEED_VALIDATION:
             if value := getattr(core, name):
@@ -154,6 +181,8 @@ def resolve(
         seed=core.seed,
         dtype=pb.Dtype.Value(f"DTYPE_{core.dtype.upper()}"),
         recipe=config.recipe,
+        class_names=class_names,
+        base_model="" if base is None else base.name,
         dataset=f"datasets/{dataset_hash}",
     )
     return pb.ResolvedConfig(
@@ -167,6 +196,21 @@ def resolve(
         width=width,
         environment=environment(min(blas_threads(architecture, batch_size), os.cpu_count() or 1)),
     )
+
+
+def _with_classes(
+    core: TrainingConfig, config: pb.TrainingConfig, labels: int, base: BaseModel | None
+) -> tuple[TrainingConfig, Sequence[str]]:
+    """Returns the configuration for the classes that there are, and what they are called, if anything."""
+    names: Sequence[str] = config.class_names
+    if names:
+        if labels > len(names):
+            expected = f"at least {labels}, since {labels - 1} is a label of the data set"
+            raise InvalidValue("config.class_names", f"{len(names)} names", expected)
+        return core, names
+    if base is not None and labels <= base.saved.config.classes:
+        return replace(core, classes=base.saved.config.classes), base.saved.class_names
+    return replace(core, classes=max(labels, DIGITS)), ()
 
 
 def _architecture(core: TrainingConfig, image: tuple[int, int], limits: Limits) -> Architecture:

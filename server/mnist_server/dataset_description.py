@@ -7,6 +7,8 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
+from mnist_core.configuration import MAX_CLASSES
+from mnist_core.dataset import Labels
 from mnist_proto.arrays import set_packed
 from mnist_proto.dataset_hash import SPLITS, DatasetHash
 from mnist_proto.v1 import dataset_pb2 as pb
@@ -18,13 +20,20 @@ WIRE_SPLITS = {
     "test": images_pb2.SPLIT_TEST,
 }
 _CLASSES = 10
-_LABELS = 256
+_LABELS = MAX_CLASSES
 
 
 def counts(dataset: pb.Dataset) -> dict[str, int]:
     """Returns how many images each split has, 0 for those that it has not."""
     found = {each.split: each.images for each in dataset.splits}
     return {split: found.get(wire, 0) for split, wire in WIRE_SPLITS.items()}
+
+
+def labels(dataset: pb.Dataset) -> int:
+    """Returns the largest label of all splits, and one: how many classes there must be."""
+    return max(
+        label + 1 for split in dataset.splits for label, count in enumerate(split.class_counts) if count
+    )
 
 
 class Description:
@@ -34,12 +43,15 @@ class Description:
         self.height, self.width = height, width
         self.counts = dict.fromkeys(SPLITS, 0)
         """Images of each split."""
+        self.label_bytes = 1
+        """Of a label; the same for all that is added."""
         self._hash = DatasetHash(height, width)
         self._statistics: dict[str, _Statistics] = {}
 
-    def add(self, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    def add(self, split: str, images: NDArray[np.uint8], labels: Labels) -> None:
         """Adds a batch, images (B, H, W) and labels (B,), both in C order."""
         self.counts[split] += len(labels)
+        self.label_bytes = labels.dtype.itemsize
         self._hash.add(split, images.data, labels.data)
         if split not in self._statistics:
             self._statistics[split] = _Statistics(self.height, self.width)
@@ -48,7 +60,7 @@ class Description:
     @property
     def bytes(self) -> int:
         """Bytes of all pixels and labels."""
-        return sum(self.counts.values()) * (self.height * self.width + 1)
+        return sum(self.counts.values()) * (self.height * self.width + self.label_bytes)
 
     @property
     def hash(self) -> str:
@@ -86,7 +98,7 @@ class _Statistics:
         self._sum = np.zeros((height, width), np.int64)
         self._constant = 0
 
-    def add(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    def add(self, images: NDArray[np.uint8], labels: Labels) -> None:
         self._classes += np.bincount(labels, minlength=_LABELS)
         self._sum += images.sum(axis=0, dtype=np.uint32)  # room for 16 million images at a time
         flat = images.reshape(len(images), -1)

@@ -1,7 +1,8 @@
 """Data sets on disk: images and labels that came over the wire, under the hash of what they are.
 
 A data set is a folder of plain files, a pair a split: `train-images` (N x H x W bytes) and `train-labels`
-(N bytes). Trainers map them, so that a data set is in memory once, whoever reads it.
+(N bytes, or 2 x N where there is a label above 255). Trainers map them, so that a data set is in memory once,
+whoever reads it.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core import Dataset, InvalidValue, Split
+from mnist_core.dataset import Labels
 from mnist_core.durable import sync_directory
 from mnist_proto.dataset_hash import SPLITS, DatasetHash
 from mnist_proto.v1 import dataset_pb2, images_pb2, training_pb2
@@ -27,7 +29,6 @@ from mnist_server.images import read_batch
 from mnist_server.jobs import now
 from mnist_server.limits import Limits
 
-CLASSES = 10
 # An upload asks whether there is room for it each time it has grown by so much.
 _ROOM_BYTES = 16 * 2**20
 _READ_BYTES = 4 * 2**20
@@ -48,6 +49,7 @@ class Upload:
         self._limits = limits
         self._check_room = check_room
         self._granted = 0
+        self._largest = 0
         self._description: Description | None = None
         self._spool: Path | None = None
         self._files: dict[str, BinaryIO] = {}
@@ -57,16 +59,22 @@ class Upload:
         split = _SPLITS.get(batch.split)
         if split is None:
             raise InvalidValue("batch.split", batch.split, "SPLIT_TRAIN, SPLIT_VALIDATION or SPLIT_TEST")
-        images, labels = read_batch(batch, self._limits, CLASSES)
+        images, labels = read_batch(batch, self._limits, self._limits.max_classes)
         self.add(split, images, labels)
 
-    def add(self, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    def add(self, split: str, images: NDArray[np.uint8], labels: Labels) -> None:
         """Adds images (B, H, W) and labels (B,). Raises InvalidValue once the data set is too large, or for
         another size of images than before, and whatever `check_room` raises."""
         height, width = images.shape[1:]
         if self._description is None:
             self._description = Description(height, width)
         known = self._description
+        if any(known.counts.values()) and labels.dtype.itemsize != known.label_bytes:
+            found, expected = ("labels", "labels16") if known.label_bytes == 2 else ("labels16", "labels")
+            raise InvalidValue(
+                f"batch.{found}", f"{len(labels)} labels", f"{expected}, as in the batches before"
+            )
+        self._largest = max(self._largest, int(labels.max()))
         if (height, width) != (known.height, known.width):
             raise InvalidValue(
                 "batch.height",
@@ -101,8 +109,14 @@ class Upload:
         return dict.fromkeys(SPLITS, 0) if self._description is None else self._description.counts
 
     def describe(self) -> dataset_pb2.Dataset:
-        """Returns what has arrived, as a data set that is stored now. There is at least one image."""
+        """Returns what has arrived, as a data set that is stored now. There is at least one image.
+
+        Raises InvalidValue for labels that are all small and came as large ones.
+        """
         assert self._description is not None, "nothing has arrived"
+        if self._description.label_bytes == 2 and self._largest <= 255:
+            # Else one data set would have two names.
+            raise InvalidValue("batch.labels16", f"labels up to {self._largest}", "labels, a byte an image")
         return self._description.to_message(now())
 
     def finish(self) -> None:
@@ -164,7 +178,7 @@ class StoredSplit:
         name = _SPLITS[split.split]
         self._split = open_split(path, name, split.images, dataset.height, dataset.width)
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], Labels]]:
         """Yields images (B, H, W) and labels (B,). Raises Corrupt, at the end, for other ones than stored."""
         images, labels = self._split.images, self._split.labels
         pixels_hash = hashlib.sha256()
@@ -196,16 +210,16 @@ def open_split(path: Path, split: str, count: int, height: int, width: int) -> S
     """Maps one split, of `count` images, of the data set in a folder. Raises Corrupt for files of another
     size; what is in them is not looked at."""
     images, labels = path / f"{split}-images", path / f"{split}-labels"
-    for file, size in ((images, count * height * width), (labels, count)):
+    for file, sizes in ((images, (count * height * width,)), (labels, (count, 2 * count))):
         try:
             found = file.stat().st_size
         except FileNotFoundError:
-            raise Corrupt(f"{file} is not there: expected {size} bytes") from None
-        if found != size:
-            raise Corrupt(f"{file} has {found} bytes: expected {size}")
+            raise Corrupt(f"{file} is not there: expected {sizes[0]} bytes") from None
+        if found not in sizes:
+            raise Corrupt(f"{file} has {found} bytes: expected {sizes[0]}")
     return Split(
         np.memmap(images, dtype=np.uint8, mode="r", shape=(count, height, width)),
-        np.fromfile(labels, dtype=np.uint8),
+        np.fromfile(labels, dtype="<u2" if found == 2 * count else "u1"),
     )
 
 

@@ -138,4 +138,5 @@ def _to_message(evaluation: Evaluation, model: Model, *, return_images: bool) ->
         ],
         height=model.height,
         width=model.width,
+        class_names=model.class_names,
     )

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core import InvalidValue
+from mnist_core.dataset import Labels
 from mnist_proto.arrays import pixels_to_array
 from mnist_proto.v1 import images_pb2
 from mnist_server.limits import Limits
@@ -38,16 +39,19 @@ def read_pixels(
 
 def read_batch(
     batch: images_pb2.LabeledImages, limits: Limits, classes: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.uint8], Labels]:
     """Returns a batch's images and labels, views of shape (B, H, W) and (B,). Raises InvalidValue."""
     images = read_pixels(batch.pixels, batch.height, batch.width, limits, prefix="batch.")
-    labels = batch.labels
-    if len(labels) != len(images):
-        raise InvalidValue(
-            "batch.labels", f"{len(labels)} labels", f"one for each of the {len(images)} images"
-        )
-    # bytes.translate is a scan in C: what it leaves over is what does not belong.
-    if wrong := labels.translate(None, bytes(range(classes))):
-        place = labels.index(wrong[0])
-        raise InvalidValue(f"batch.labels[{place}]", wrong[0], f"a label from 0 to {classes - 1}")
-    return images, np.frombuffer(labels, np.uint8)
+    field, data, width = "labels", batch.labels, 1
+    if batch.labels16:
+        if data:
+            raise InvalidValue("batch.labels16", f"{len(batch.labels16)} bytes", "none beside labels")
+        field, data, width = "labels16", batch.labels16, 2
+    if len(data) != width * len(images):
+        expected = f"one for each of the {len(images)} images"
+        raise InvalidValue(f"batch.{field}", f"{len(data) / width:g} labels", expected)
+    labels: Labels = np.frombuffer(data, "<u2" if width == 2 else "u1")
+    if int(labels.max()) >= classes:
+        place = int(np.argmax(labels >= classes))
+        raise InvalidValue(f"batch.{field}[{place}]", int(labels[place]), f"a label from 0 to {classes - 1}")
+    return images, labels

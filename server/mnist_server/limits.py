@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mnist_core.configuration import MAX_CLASSES
 from mnist_core.pictures import MAX_PIXELS
 from mnist_proto.v1 import server_pb2
 
@@ -24,6 +25,7 @@ class Limits:
     max_running_jobs: int = 1
     max_watchers: int = 800
     max_stored_dataset_bytes: int = 20 * 2**30
+    max_classes: int = MAX_CLASSES
 
     def to_message(self) -> server_pb2.Limits:
         """Returns the limits as the wire has them."""

@@ -108,6 +108,7 @@ class ModelUpload:
                 saved.provenance,
                 image=image,
                 temperature=saved.temperature,
+                class_names=saved.class_names,
             )
         try:
             with database.write() as connection:
@@ -154,6 +155,7 @@ def describe(saved: SavedModel, limits: Limits) -> pb.ModelVersion:
             activation=training_pb2.Activation.Value(f"ACTIVATION_{network.activation.upper()}"),
             output=training_pb2.Output.Value(f"OUTPUT_{network.output.upper()}"),
             loss=training_pb2.Loss.Value(f"LOSS_{config.loss.upper()}"),
+            class_names=saved.class_names,
             dtype=training_pb2.Dtype.Value(f"DTYPE_{config.dtype.upper()}"),
             layers=layers_to_wire(config.layers or ()),
         ),

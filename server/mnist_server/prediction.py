@@ -243,7 +243,9 @@ def _encode(model: Model, probabilities: NDArray[np.float32], counts: list[int])
     cost a tenth of what filling messages does.
     """
     classes = model.classes
-    own = pb.PredictResponse(model=model.name, classes=classes).SerializeToString()
+    own = pb.PredictResponse(
+        model=model.name, classes=classes, class_names=model.class_names
+    ).SerializeToString()
     digits = probabilities.argmax(axis=1)
     # A number below 128 is a byte of its own.
     narrow = digits.astype(np.uint8).tobytes() if classes <= 128 else None

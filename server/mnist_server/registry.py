@@ -42,6 +42,7 @@ class Model:
     loss: Loss
     height: int
     width: int
+    class_names: tuple[str, ...] = ()  # C of them, or none
 
     @property
     def classes(self) -> int:
@@ -249,7 +250,8 @@ class ModelRegistry:
         if saved.network.weights_hash() != version.weights_hash:
             raise Corrupt(f"{name}: the weights' hash is not {version.weights_hash}")
         network = calibrated(saved.network, saved.temperature)
-        return Model(str(name), network, saved.config.loss, version.network.height, version.network.width)
+        image = version.network.height, version.network.width
+        return Model(str(name), network, saved.config.loss, *image, saved.class_names)
 
     def stored(self, name: ModelName) -> tuple[Path, pb.ModelVersion]:
         """Returns the file of the version that a name stands for, and what is known of it.
@@ -286,6 +288,7 @@ def parse_version(body: bytes) -> pb.ModelVersion:
                 output=resolved.config.output,
                 loss=resolved.config.loss,
                 dtype=resolved.config.dtype,
+                class_names=resolved.config.class_names,
                 layers=resolved.config.layers,
             )
         )

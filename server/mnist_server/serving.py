@@ -119,7 +119,10 @@ class Worker:
         inference = InferenceServicer(registry, limits, metrics, lambda: self._health.serving())
         hot: dict[str, HotMethod] = {PREDICT: prediction.predict, MODEL_INFER: inference.infer}
         services: list[tuple[Any, object]] = [
-            (training_pb2.DESCRIPTOR, TrainingServicer(directory, jobs, datasets, self._feed, limits)),
+            (
+                training_pb2.DESCRIPTOR,
+                TrainingServicer(directory, jobs, datasets, registry, self._feed, limits),
+            ),
             (prediction_pb2.DESCRIPTOR, prediction),
             (inference_pb2.DESCRIPTOR, inference),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, directory, datasets, limits)),

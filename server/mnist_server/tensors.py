@@ -120,7 +120,7 @@ def encode(model: Model, probabilities: NDArray[np.float32], asked: Sequence[Ask
             if name == DIGIT:
                 data = digits[_DIGIT.itemsize * start : _DIGIT.itemsize * stop]
             elif classes:
-                data = _likeliest(probabilities[start:stop], classes)
+                data = _likeliest(probabilities[start:stop], classes, model.class_names)
             else:
                 data = rows[width * start : width * stop]
             fields += (_raw_head(len(data)), data)
@@ -194,13 +194,14 @@ def _refuse_shared_memory(
                 raise InvalidValue(f"{field}.parameters", name, "contents in the message: no shared memory")
 
 
-def _likeliest(probabilities: NDArray[np.float32], classes: int) -> bytes:
-    """Returns BYTES (B, classes), each `probability:class`, the likeliest first, on a tie the lowest."""
+def _likeliest(probabilities: NDArray[np.float32], classes: int, names: Sequence[str]) -> bytes:
+    """Returns BYTES (B, classes), each `probability:class`, or `probability:class:name` where classes have
+    names, the likeliest first, on a tie the lowest."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :classes]
     values = np.take_along_axis(probabilities, best, axis=1)
     parts: list[bytes] = []
     for value, place in zip(values.ravel().tolist(), best.ravel().tolist(), strict=True):
-        text = f"{value:f}:{place}".encode()
+        text = (f"{value:f}:{place}:{names[place]}" if names else f"{value:f}:{place}").encode()
         parts += (struct.pack("<I", len(text)), text)
     return b"".join(parts)
 

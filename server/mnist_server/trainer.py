@@ -36,7 +36,8 @@ from mnist_core.durable import TEMPORARY_PREFIX, sync_directory
 from mnist_core.product import load_blas
 from mnist_proto.v1 import model_pb2
 from mnist_proto.v1 import training_pb2 as pb
-from mnist_server.configuration import budget_seconds, training_config
+from mnist_server.base_model import load_base
+from mnist_server.configuration import budget_seconds, resolved_config
 from mnist_server.data_directory import DataDirectory, Lock
 from mnist_server.database import Database
 from mnist_server.dataset_files import open_dataset
@@ -46,7 +47,7 @@ from mnist_server.jobs import ENDED, Jobs, append, now
 from mnist_server.logs import configure_logging
 from mnist_server.parent import end_with_parent
 from mnist_server.progress import ProgressWriter
-from mnist_server.registry import add_version
+from mnist_server.registry import ModelRegistry, add_version
 from mnist_server.scheduler import EXIT_FILES
 
 log = logging.getLogger("mnist_server.trainer")
@@ -109,11 +110,10 @@ class Trainer:
         differs = differences(resolved.environment, environment(threads))
         self._exact = not self._jobs.allows_inexact(self._name)
         dataset = open_dataset(self._directory.datasets, resolved)
-        config = training_config(resolved.config)
         logged = self._logged()
         state, skipped = self._last_checkpoint(logged)
         if state is None:
-            state = TrainingState.begin(config, (resolved.height, resolved.width))
+            state = self._begin(resolved)
         if job.HasField("start_time"):
             continued = pb.Continued(
                 epoch=state.epoch,
@@ -133,10 +133,21 @@ class Trainer:
             return True
         return self._epochs(resolved, state, dataset, logged)
 
+    def _begin(self, resolved: pb.ResolvedConfig) -> TrainingState:
+        config, image = resolved_config(resolved), (resolved.height, resolved.width)
+        if not resolved.config.base_model:
+            return TrainingState.begin(config, image)
+        registry = ModelRegistry(self._database, self._directory.models)
+        saved = load_base(registry, resolved.config.base_model).saved
+        same = saved.config.classes == config.classes and saved.class_names == tuple(
+            resolved.config.class_names
+        )
+        return TrainingState.begin(config, image, base=saved.network, keep_output=same)
+
     def _epochs(
         self, resolved: pb.ResolvedConfig, state: TrainingState, dataset: Dataset, logged: dict[int, Logged]
     ) -> bool:
-        config = training_config(resolved.config)
+        config = resolved_config(resolved)
         budget = budget_seconds(resolved.config)
         spent = sum(epoch.seconds for number, epoch in logged.items() if number < state.epoch)
         progress = ProgressWriter(self._folder)
@@ -236,7 +247,7 @@ class Trainer:
             return
         path = self._folder / f"checkpoint-{state.epoch:06}.safetensors"
         try:
-            save_checkpoint(path, state, training_config(resolved.config), _provenance(self._name, resolved))
+            save_checkpoint(path, state, resolved_config(resolved), _provenance(self._name, resolved))
         except OSError as error:  # the one before it will do, and costs some epochs computed again
             log.warning("checkpoint not written", extra={"job": self._name, "error": str(error)})
             return
@@ -246,7 +257,7 @@ class Trainer:
 
     def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState, validation: Split | None) -> None:
         file = f"{self._name.removeprefix('jobs/')}.safetensors"
-        config = training_config(resolved.config)
+        config = resolved_config(resolved)
         stop_reason = state.stop_reason(config) or "time_budget"
         network, epoch = state.made()
         temperature = 1.0 if validation is None else fit_temperature(network, validation)
@@ -259,6 +270,7 @@ class Trainer:
             _provenance(self._name, resolved),
             image=(resolved.height, resolved.width),
             temperature=temperature,
+            class_names=resolved.config.class_names,
         )
         made.replace(self._directory.models / file)
         sync_directory(self._directory.models)

@@ -10,9 +10,10 @@ import grpc
 from mnist_core import InvalidValue
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_proto.v1 import training_pb2_grpc
+from mnist_server.base_model import load_base
 from mnist_server.configuration import check_config, resolve
 from mnist_server.data_directory import DataDirectory
-from mnist_server.dataset_description import counts
+from mnist_server.dataset_description import counts, labels
 from mnist_server.dataset_files import Upload
 from mnist_server.dataset_registry import DatasetRegistry
 from mnist_server.environment import differences, environment
@@ -21,6 +22,7 @@ from mnist_server.feed import Feed
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
 from mnist_server.names import dataset_name, job_name, model_name, page_number, page_size
+from mnist_server.registry import ModelRegistry
 from mnist_server.rpc import Silence, check_wanted
 
 log = logging.getLogger(__name__)
@@ -30,9 +32,16 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     """Answers `mnist.v1.TrainingService`."""
 
     def __init__(
-        self, directory: DataDirectory, jobs: Jobs, datasets: DatasetRegistry, feed: Feed, limits: Limits
+        self,
+        directory: DataDirectory,
+        jobs: Jobs,
+        datasets: DatasetRegistry,
+        registry: ModelRegistry,
+        feed: Feed,
+        limits: Limits,
     ) -> None:
         self._directory = directory
+        self._registry = registry
         self._jobs = jobs
         self._datasets = datasets
         self._feed = feed
@@ -155,6 +164,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         dataset = arrived or self._datasets.get(named)
         if not counts(dataset)["train"]:
             raise InvalidValue("config.dataset", named, "a data set with training images")
+        base = load_base(self._registry, config.base_model) if config.base_model else None
         resolved = resolve(
             config,
             name,
@@ -163,6 +173,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             height=dataset.height,
             width=dataset.width,
             limits=self._limits,
+            labels=labels(dataset),
+            base=base,
         )
         with self._datasets.keeping(named) if named else self._datasets.storing(upload) as dataset:
             check_wanted(context)  # until here, whoever breaks off leaves nothing behind

@@ -132,6 +132,7 @@ LIMITS = server_pb2.Limits(
     max_running_jobs=1,
     max_watchers=1,
     max_stored_dataset_bytes=2**22,
+    max_classes=1000,
 )
 METHODS = {
     method.name: method

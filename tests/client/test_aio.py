@@ -120,6 +120,8 @@ async def test_every_option_reaches_the_job(client: AsyncClient, few: Dataset) -
     options: dict[str, Any] = {
         "name": "async-optioned",
         "recipe": "quick",
+        "base_model": None,
+        "class_names": list("abcdefghij"),
         "hidden": None,
         "layers": "12-D0.25-11",
         "epochs": 3,

@@ -14,11 +14,13 @@ from mnist_client.batches import (
     CHUNK_BYTES,
     check_dataset,
     check_image_size,
+    dataset_name,
     evaluate_requests,
     evaluation_config,
     to_dataset,
     to_split,
     train_requests,
+    upload_requests,
 )
 from mnist_proto.v1 import images_pb2, training_pb2
 
@@ -170,3 +172,24 @@ def test_what_the_server_does_not_take_is_not_sent(
     if "max_image_pixels" in changed:
         with pytest.raises(InvalidInput):
             check_image_size(dataset.train.images, limits)
+
+
+def test_labels_above_a_byte_go_out_as_two_in_every_batch(limits: Limits) -> None:
+    images = np.zeros((3, 2, 2), np.uint8)
+    few = Split(images, np.array([4, 5, 6], np.uint8))
+    dataset = Dataset("many", Split(images, np.array([1, 2, 300], np.uint16)), test=few)
+    batches = [request.batch for request in upload_requests(dataset, limits)]
+    assert [batch.labels16 for batch in batches] == [b"\1\0\2\0\x2c\1", b"\4\0\5\0\6\0"]
+    assert not any(batch.labels for batch in batches)
+    # As if it had come so: the name does not depend on the arrays' types.
+    wide = Split(images, np.array([4, 5, 6], np.uint16))
+    assert dataset_name(dataset) == dataset_name(Dataset("many", dataset.train, test=wide))
+
+
+def test_small_labels_go_out_as_bytes_whatever_their_type(limits: Limits) -> None:
+    images, labels = np.zeros((3, 2, 2), np.uint8), np.array([4, 5, 255])
+    wide = Dataset("few", Split(images, labels.astype(np.uint16)))
+    narrow = Dataset("few", Split(images, labels.astype(np.uint8)))
+    [batch] = [request.batch for request in upload_requests(wide, limits)]
+    assert (batch.labels, batch.labels16) == (b"\4\5\xff", b"")
+    assert dataset_name(wide) == dataset_name(narrow)

@@ -55,7 +55,7 @@ def test_jsonl_is_an_object_an_image(trained: str, folder: Path, expected: list[
     assert [record["source"] for record in records] == [f"{folder}/three.npy[{i}]" for i in range(3)]
     assert [record["digit"] for record in records] == expected
     for record in records:
-        assert list(record) == ["source", "digit", "confidence", "probabilities", "model"]
+        assert list(record) == ["source", "digit", "name", "confidence", "probabilities", "model"]
         assert len(record["probabilities"]) == 10
         assert sum(record["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert (
@@ -84,6 +84,25 @@ def test_the_most_probable_come_first(trained: str, folder: Path) -> None:
     first, second = record["top_k"][:2]
     words = [f"{each['digit']} ({100 * each['probability']:.1f} %)" for each in (first, second)]
     assert line == f"{source}: {', '.join(words)}\n"
+
+
+def test_classes_are_called_by_their_names(serve: Callable[..., str]) -> None:
+    def answer(request: pb.PredictRequest, context: grpc.ServicerContext) -> pb.PredictResponse:
+        return pb.PredictResponse(
+            model="models/pets/versions/1",
+            digits=[1],
+            confidences=[0.75],
+            probabilities=[0.25, 0.75],
+            classes=2,
+            class_names=["cat", "dog"],
+        )
+
+    server = serve(Predict=answer)
+    [record] = json.loads(predict(server, "-", "-o", "json", "--top-k", "2", stdin=b"a picture").stdout)
+    assert (record["digit"], record["name"]) == (1, "dog")
+    assert [each["name"] for each in record["top_k"]] == ["dog", "cat"]
+    line = predict(server, "-", "--top-k", "2", stdin=b"a picture").stdout
+    assert line == "-: dog (75.0 %), cat (25.0 %)\n"
 
 
 def test_of_equal_probabilities_the_lower_digit_comes_first(serve: Callable[..., str]) -> None:

@@ -37,6 +37,8 @@ def test_without_options_it_is_the_classic_run(server: str) -> None:
         name: asked[name] for name in asked if name not in ("seed", "request_id", "model", "dataset")
     } == {
         "recipe": "classic",
+        "base_model": None,
+        "class_names": [],
         "hidden_layers": [30],
         "layers": "",
         "activation": "sigmoid",
@@ -68,7 +70,7 @@ def test_without_options_it_is_the_classic_run(server: str) -> None:
 def test_every_option_arrives(server: str) -> None:
     result = train(
         server,
-        *("--name", "every-option", "--recipe", "quick"),
+        *("--name", "every-option", "--recipe", "quick", "--class-names", "a,b,c,d, e,f,g,h,i,j"),
         *("--layers", "20-D0.5-10", "--optimizer", "sgd", "--schedule", "cosine", "--warm-up", "0.2"),
         *("--clip-norm", "5", "--augmentation", "shift=1.5,elastic=24,elastic-sigma=5"),
         *("--epochs", "2", "--batch-size", "16"),
@@ -85,6 +87,8 @@ def test_every_option_arrives(server: str) -> None:
     assert asked == {
         "model": "models/every-option",
         "recipe": "quick",
+        "base_model": None,
+        "class_names": list("abcdefghij"),
         "hidden_layers": [],
         "layers": "20-D0.5-10",
         "activation": "relu",

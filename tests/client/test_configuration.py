@@ -16,6 +16,8 @@ from mnist_proto.v1 import training_pb2 as pb
 NOTHING: dict[str, Any] = {
     "name": None,
     "recipe": None,
+    "base_model": None,
+    "class_names": None,
     "hidden": None,
     "layers": None,
     "augmentation": None,
@@ -52,6 +54,8 @@ def test_everything_can_be_asked_for() -> None:
     config = make(
         name="m",
         recipe="best",
+        base_model="mnist@3",
+        class_names=["cat", "dog"],
         hidden=[100, 50],
         promote=True,
         request_id="r",
@@ -112,6 +116,8 @@ def test_everything_can_be_asked_for() -> None:
         seed=2**64 - 1,
         dtype=pb.DTYPE_FLOAT64,
         recipe="best",
+        base_model="models/mnist/versions/3",
+        class_names=["cat", "dog"],
     )
     absent = {field.name for field in config.DESCRIPTOR.fields} - {
         field.name for field, _ in config.ListFields()

@@ -231,9 +231,9 @@ def test_a_folder_of_images_with_train_and_test_above(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path)
     assert sorted(pairs(dataset.train)) == sorted(pairs(Split(IMAGES, LABELS)))
     assert_split(dataset.test, IMAGES[:10], LABELS[:10])
-    # `test` alone is no data set: it is a folder that is no label.
+    # `test` without `train` is a folder as any other, and has no images right inside.
     (tmp_path / "train").rename(tmp_path / "training")
-    with pytest.raises(DataError, match=r"found a folder 't.*'; expected labels"):
+    with pytest.raises(DataError, match="found no image; expected a subfolder a class"):
         load_dataset(tmp_path)
 
 
@@ -251,7 +251,8 @@ def test_an_npz(tmp_path: Path) -> None:
     assert_split(dataset.test, IMAGES[:3], LABELS[:3])
     np.savez(path, images=IMAGES, labels=LABELS[:, None])
     with pytest.raises(
-        DataError, match=rf"{path}: labels: found uint8 of shape \(20, 1\); expected uint8 of shape \(N\)"
+        DataError,
+        match=rf"{path}: labels: found uint8 of shape \(20, 1\); expected uint8 or uint16 of shape \(N\)",
     ):
         load_dataset(path)
 
@@ -294,7 +295,11 @@ def test_what_names_no_data_set(tmp_path: Path) -> None:
         ),
         (IMAGES[0], LABELS, r"images: found uint8 of shape \(4, 4\)"),
         (IMAGES[:, :0], LABELS, r"images: found uint8 of shape \(20, 0, 4\)"),
-        (IMAGES, LABELS.astype(int), r"labels: found int64 of shape \(20,\); expected uint8 of shape \(N\)"),
+        (
+            IMAGES,
+            LABELS.astype(int),
+            r"labels: found int64 of shape \(20,\); expected uint8 or uint16 of shape \(N\)",
+        ),
         (IMAGES, LABELS[:19], "labels: found 19; expected 20, one an image"),
     ],
 )
@@ -307,3 +312,18 @@ def test_splits_of_two_sizes_are_no_data_set() -> None:
     small = Split(IMAGES[:, :2], LABELS)
     with pytest.raises(DataError, match="mine: found validation images of 2 x 4; expected 4 x 4"):
         Dataset("mine", Split(IMAGES, LABELS), validation=small)
+
+
+def test_names_of_classes_come_with_a_data_set(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name, image in (("cat", IMAGES[0]), ("dog", IMAGES[1])):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(image).save(tmp_path / split / name / "1.png")
+    dataset = load_dataset(tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert_split(dataset.test, IMAGES[:2], np.array([0, 1], np.uint8))
+
+
+def test_a_label_without_a_name() -> None:
+    with pytest.raises(DataError, match="arrays: found label 9; expected one of 9 names"):
+        Dataset("arrays", Split(IMAGES, LABELS), class_names=tuple("abcdefghi"))

@@ -21,8 +21,9 @@ LABELS = np.array([5, 0, 4, 1, 9], dtype=np.uint8)
 def test_reads_both_splits(tmp_path: Path, save: Any) -> None:
     path = tmp_path / "digits.npz"
     save(path, images=IMAGES, labels=LABELS, images_test=IMAGES[:2], labels_test=LABELS[:2], other=LABELS)
-    train, test = read_npz(path)
+    train, test, names = read_npz(path)
     assert test is not None
+    assert names == ()
     for (images, labels), count in ((train, 5), (test, 2)):
         assert images.dtype == labels.dtype == np.uint8
         np.testing.assert_array_equal(images, IMAGES[:count])
@@ -42,7 +43,7 @@ def test_reads_both_splits(tmp_path: Path, save: Any) -> None:
 def test_takes_other_integers_flat_rows_and_other_orders(tmp_path: Path, images: Any) -> None:
     path = tmp_path / "digits.npz"
     np.savez(path, images=images, labels=LABELS.astype(np.int32))
-    (read, labels), test = read_npz(path)
+    (read, labels), test, _ = read_npz(path)
     assert test is None
     assert read.dtype == labels.dtype == np.uint8
     assert read.flags.c_contiguous
@@ -66,7 +67,10 @@ def test_takes_other_integers_flat_rows_and_other_orders(tmp_path: Path, images:
         ({"images": IMAGES > 0, "labels": LABELS}, "images: found bool"),
         ({"images": IMAGES, "labels": LABELS.astype(str)}, "labels: found <U"),
         ({"images": IMAGES.astype(int) - 1000, "labels": LABELS}, "images: found -[0-9]+; expected integers"),
-        ({"images": IMAGES, "labels": LABELS.astype(np.int16) + 250}, "labels: found 259; expected integers"),
+        (
+            {"images": IMAGES, "labels": LABELS.astype(np.int16) + 995},
+            "labels: found 1000; expected integers",
+        ),
         ({"images": IMAGES.reshape(5, 2, 2, 4), "labels": LABELS}, r"images: found shape \(5, 2, 2, 4\)"),
         (
             {"images": IMAGES.reshape(10, 8), "labels": LABELS},
@@ -143,4 +147,28 @@ def test_a_file_absent_damaged_or_of_another_kind(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, IMAGES)
     with pytest.raises(DataError, match="found no zip archive"):
+        read_npz(path)
+
+
+def test_names_of_classes_and_labels_above_a_byte(tmp_path: Path) -> None:
+    path = tmp_path / "signs.npz"
+    np.savez(path, images=IMAGES, labels=LABELS.astype(int) * 100, class_names=["a", "ß", "third"])
+    (_, labels), _, names = read_npz(path)
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == [500, 0, 400, 100, 900]
+    assert names == ("a", "ß", "third")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": np.array([0, 1, 2, 3, 1000])}, "labels: found 1000; expected integers from 0 to 999"),
+        ({"class_names": np.arange(5)}, r"class_names: found int64 of shape \(5,\); expected texts"),
+        ({"class_names": np.array("a")}, r"class_names: found <U1 of shape \(\); expected texts"),
+    ],
+)
+def test_what_is_neither_label_nor_name(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    path = tmp_path / "signs.npz"
+    np.savez(path, **({"images": IMAGES, "labels": LABELS} | changed))
+    with pytest.raises(DataError, match=message):
         read_npz(path)

@@ -61,7 +61,7 @@ def test_labels_may_be_integers_of_any_type(dtype: type[np.integer[Any]]) -> Non
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.array([1, 256]), r"labels\[1\]: 256 is not valid: expected a label from 0 to 255"),
+        (np.array([1, 1000]), r"labels\[1\]: 1000 is not valid: expected a label from 0 to 999"),
         (np.array([1, 2, -1]), r"labels\[2\]: -1 is not valid"),
         (np.array([1.0]), "labels: an array of 1 float64 is not valid: expected whole numbers"),
         (np.array([[1]]), "labels: an array of 1 x 1 int64 is not valid"),

@@ -30,6 +30,8 @@ CONFIG = ResolvedConfig(
     hyperparameters=Hyperparameters(
         model="models/mnist",
         recipe="classic",
+        base_model=None,
+        class_names=(),
         hidden_layers=(30,),
         activation="sigmoid",
         output="sigmoid",
@@ -296,9 +298,11 @@ def test_description_of_a_convolutional_network() -> None:
 
 
 def test_description_of_a_recipe_begins_with_its_name() -> None:
-    hyperparameters = dataclasses.replace(CONFIG.hyperparameters, recipe="best")
+    hyperparameters = dataclasses.replace(
+        CONFIG.hyperparameters, recipe="best", base_model="models/mnist/versions/1"
+    )
     assert describe(dataclasses.replace(CONFIG, hyperparameters=hyperparameters))[0].startswith(
-        "recipe best, 784-30-10 sigmoid, "
+        "recipe best, from models/mnist/versions/1, 784-30-10 sigmoid, "
     )
 
 

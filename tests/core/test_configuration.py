@@ -44,7 +44,7 @@ BAD_COUNTS: list[Any] = [0, -1, 1.5, 1.0, math.nan, "3", True, [1], 2**63, 10**4
         *[("layers", value) for value in NO_LAYERS],
         *[("epochs", value) for value in [*BAD_COUNTS, None, 100_001]],
         *[("batch_size", value) for value in [*BAD_COUNTS, None, 65_537]],
-        *[("classes", value) for value in [*BAD_COUNTS, None, 1, 257]],
+        *[("classes", value) for value in [*BAD_COUNTS, None, 1, 1001]],
         *[("threads", value) for value in [*BAD_COUNTS, None, 1025]],
         *[("patience", value) for value in BAD_COUNTS],
         *[("seed", value) for value in (-1, 2**64, 0.0, "0", None, True)],

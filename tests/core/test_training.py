@@ -59,7 +59,7 @@ def test_one_step_worked_by_hand() -> None:
 
 
 def textbook(
-    network: Network, images: NDArray[np.uint8], labels: NDArray[np.uint8], batches: list[Any], rate: float
+    network: Network, images: NDArray[np.uint8], labels: NDArray[Any], batches: list[Any], rate: float
 ) -> NDArray[np.float64]:
     """Nielsen's network.py: an example at a time, column vectors, weights (out, in), in float64."""
     weights = [layer.weights.T.astype(np.float64) for layer in network.layers]

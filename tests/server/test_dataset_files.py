@@ -2,6 +2,7 @@ import hashlib
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from mnist_core import InvalidValue
 from mnist_proto.v1 import training_pb2 as pb
+from mnist_server import dataset_description
 from mnist_server.data_directory import DataDirectory
 from mnist_server.dataset_files import Upload, open_dataset
 from mnist_server.errors import Corrupt
@@ -182,6 +184,27 @@ def test_a_data_set_is_read_as_it_was_sent(directory: DataDirectory, upload: Upl
         np.testing.assert_array_equal(found.images, images)
         np.testing.assert_array_equal(found.labels, labels)
     assert not dataset.train.images.flags.writeable  # mapped: nobody changes what is on the disk
+
+
+def test_labels_above_a_byte_are_kept_as_two(directory: DataDirectory, upload: Upload, data: Splits) -> None:
+    wide: Any = {split: (images, labels.astype(np.uint16) * 111) for split, (images, labels) in data.items()}
+    fill(upload, wide)
+    described = upload.describe()
+    upload.finish()
+    assert described.bytes == sum(COUNTS.values()) * (4 * 3 + 2)
+    assert (directory.dataset(described.name) / "train-labels").read_bytes() == wide["train"][1].tobytes()
+    dataset = open_dataset(directory.datasets, resolved(upload))
+    np.testing.assert_array_equal(dataset.train.labels, wide["train"][1])
+    assert dataset_description.labels(described) == max(int(each.max()) for _, each in wide.values()) + 1
+
+
+def test_labels_are_all_of_one_kind_and_no_larger_than_needed(upload: Upload) -> None:
+    images, small = blank(2)
+    upload.add("train", images, small.astype(np.uint16))
+    with pytest.raises(InvalidValue, match=r"batch\.labels: '2 labels' .*labels16, as in the batches before"):
+        upload.add("train", images, small)
+    with pytest.raises(InvalidValue, match=r"batch\.labels16: 'labels up to 0' .*a byte an image"):
+        upload.describe()
 
 
 def test_the_last_training_images_are_held_back(

@@ -95,3 +95,16 @@ def test_a_label_must_be_one_that_the_model_knows() -> None:
     read_batch(batch(bytes(4), b"\1"), LIMITS, 2)
     with pytest.raises(InvalidValue, match=r"batch\.labels\[0\]: 2 .*from 0 to 1"):
         read_batch(batch(bytes(4), b"\2"), LIMITS, 2)
+
+
+def test_labels_of_two_bytes() -> None:
+    wide = images_pb2.LabeledImages(pixels=bytes(8), height=2, width=2, labels16=b"\x2c\1\7\0")
+    assert read_batch(wide, LIMITS, 1000)[1].tolist() == [300, 7]
+    with pytest.raises(InvalidValue, match=r"batch\.labels16\[0\]: 300 .*from 0 to 299"):
+        read_batch(wide, LIMITS, 300)
+    wide.labels16 = b"\x2c\1\7"
+    with pytest.raises(InvalidValue, match=r"batch\.labels16: '1\.5 labels' .*each of the 2 images"):
+        read_batch(wide, LIMITS, 1000)
+    wide.labels = b"\1\2"
+    with pytest.raises(InvalidValue, match=r"batch\.labels16: '3 bytes' .*none beside labels"):
+        read_batch(wide, LIMITS, 1000)

@@ -503,7 +503,7 @@ BAD_STREAMS: list[tuple[list[pb.TrainRequest], str, tuple[str, ...]]] = [
     ([config(), batch(labels=b"")], "batch.labels", ("0 labels", "2 images")),
     ([config(), batch(labels=b"\0")], "batch.labels", ("1 labels", "2 images")),
     ([config(), batch(labels=b"\0\0\0")], "batch.labels", ("3 labels", "2 images")),
-    ([config(), batch(labels=b"\0\x0a")], "batch.labels[1]", ("10", "0 to 9")),
+    ([config(), batch(labels=b"", labels16=b"\0\0\xe8\3")], "batch.labels16[1]", ("1000", "0 to 999")),
     ([config(), batch(height=0)], "batch.height", ("0", "at least 1")),
     ([config(), batch(width=0)], "batch.width", ("0", "at least 1")),
     ([config(), batch(height=2**32 - 1, width=2**32 - 1)], "batch.height", ("4294967295", "65536")),

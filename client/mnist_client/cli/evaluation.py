@@ -73,7 +73,8 @@ def evaluate(
     Tells accuracy with its 95 % confidence interval, loss, calibration, each digit's own figures, and where
     the model goes wrong. With -o json: model, correct, total, accuracy, accuracy_low, accuracy_high, loss,
     confusion_matrix (rows are digits, columns what they were taken for), per_class (precision, recall, f1,
-    support), ece (expected calibration error), mistakes, and split, of a data set that the server has.
+    support), ece (expected calibration error), mistakes, class_names, and split, of a data set that the
+    server has.
 
     \b
     Example:
@@ -121,6 +122,7 @@ def _record(evaluation: Evaluation) -> dict[str, object]:
 
 
 def _write(evaluation: Evaluation, *, show: bool) -> None:
+    names = evaluation.class_names or tuple(str(digit) for digit in range(len(evaluation.per_class)))
     interval = f"{percent(evaluation.accuracy_low)} to {percent(evaluation.accuracy_high)}"
     write_fields(
         (
@@ -135,20 +137,23 @@ def _write(evaluation: Evaluation, *, show: bool) -> None:
     click.echo()
     rows = (
         (
-            str(digit),
+            name,
             f"{metrics.precision:.4f}",
             f"{metrics.recall:.4f}",
             f"{metrics.f1:.4f}",
             str(metrics.support),
         )
-        for digit, metrics in enumerate(evaluation.per_class)
+        for name, metrics in zip(names, evaluation.per_class, strict=True)
     )
     write_table(("DIGIT", "PRECISION", "RECALL", "F1", "IMAGES"), rows)
     click.echo("\nConfusion: a row a digit, a column what it was taken for")
     counts = evaluation.confusion_matrix.tolist()
     write_table(
-        ("", *(str(digit) for digit in range(len(counts)))),
-        ((str(digit), *(str(count) if count else "." for count in row)) for digit, row in enumerate(counts)),
+        ("", *names),
+        (
+            (name, *(str(count) if count else "." for count in row))
+            for name, row in zip(names, counts, strict=True)
+        ),
     )
     if evaluation.mistakes:
         click.echo("\nMost confident mistakes")
@@ -157,8 +162,8 @@ def _write(evaluation: Evaluation, *, show: bool) -> None:
             (
                 (
                     str(mistake.index),
-                    str(mistake.label),
-                    str(mistake.predicted),
+                    names[mistake.label],
+                    names[mistake.predicted],
                     percent(mistake.confidence, 1),
                 )
                 for mistake in evaluation.mistakes[:_MISTAKES_SHOWN]

@@ -136,6 +136,14 @@ def layers(text: str) -> str:
     return text
 
 
+def class_names(text: str) -> tuple[str, ...]:
+    """Returns the names of classes: 'cat,dog' is ('cat', 'dog'). Raises ValueError for an empty one."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ValueError(f"{text!r} is not valid: expected names with commas between, such as cat,dog")
+    return names
+
+
 def alias_name(text: str) -> str:
     """Returns the name of an alias as it is. Raises ValueError."""
     if not is_id(text):
@@ -149,5 +157,6 @@ ALIAS = Word("alias", alias_name)
 DATASET = Word("dataset", expand_dataset)
 JOB = Word("job", expand_job)
 SIZES = Word("sizes", layer_sizes)
+NAMES = Word("names", class_names)
 LAYERS = Word("layers", layers)
 AUGMENTATION = Word("augmentation", augmentation)

@@ -56,7 +56,8 @@ def predict(
     An IMAGE is a file, a glob, a folder, - for standard input, a .npy or an IDX file. A picture may be of any
     size, dark on light or light on dark. One that cannot be read is told on standard error, the others are
     answered, and the exit code is that of the first that could not. With -o jsonl it is an object an image:
-    source, digit, confidence, probabilities, model, and with --top-k also top_k.
+    source, digit, name (what the class is called, else its number), confidence, probabilities, model, and
+    with --top-k also top_k.
 
     \b
     Example:
@@ -84,6 +85,7 @@ def predict(
             fields = [
                 "source",
                 "digit",
+                "name",
                 "confidence",
                 "probabilities",
                 "model",
@@ -158,24 +160,31 @@ def _ranked(prediction: Prediction, count: int) -> list[tuple[int, float]]:
     return [(int(digit), float(prediction.probabilities[digit])) for digit in order]
 
 
+def _name(prediction: Prediction, digit: int) -> str:
+    return prediction.class_names[digit] if prediction.class_names else str(digit)
+
+
 def _record(source: str, model: str, prediction: Prediction, top_k: int | None) -> Record:
     record: dict[str, object] = {
         "source": source,
         "digit": prediction.digit,
+        "name": prediction.name,
         "confidence": np.float32(prediction.confidence),
         "probabilities": prediction.probabilities,
         "model": model,
     }
     if top_k is not None:
         record["top_k"] = [
-            {"digit": digit, "probability": np.float32(share)} for digit, share in _ranked(prediction, top_k)
+            {"digit": digit, "name": _name(prediction, digit), "probability": np.float32(share)}
+            for digit, share in _ranked(prediction, top_k)
         ]
     return record
 
 
 def _write(source: str, prediction: Prediction, top_k: int | None, show: bool) -> None:
     ranked = _ranked(prediction, top_k or 1)
-    click.echo(f"{source}: " + ", ".join(f"{digit} ({percent(share, 1)})" for digit, share in ranked))
+    told = ((_name(prediction, digit), share) for digit, share in ranked)
+    click.echo(f"{source}: " + ", ".join(f"{name} ({percent(share, 1)})" for name, share in told))
     if show and prediction.input is not None:
         for line in _picture(prediction, prediction.input):
             click.echo(line, color=True)
@@ -190,9 +199,10 @@ def _picture(prediction: Prediction, image: NDArray[np.uint8]) -> Iterator[str]:
     room = shutil.get_terminal_size().columns - image.shape[1] - _BESIDE_THE_BAR
     cells = max(min(room, _MOST_BAR_CELLS), 1)
     bars = []
+    width = max((len(name) for name in prediction.class_names), default=1)
     for digit, share in enumerate(prediction.probabilities.tolist()):
         bar = draw_bar(share, cells, blocks=blocks)
-        text = f"{digit} {percent(share, 1):>7} {bar}"
+        text = f"{_name(prediction, digit):<{width}} {percent(share, 1):>7} {bar}"
         best = digit == prediction.digit and shown is not Greys.CHARACTERS
         bars.append(f"\x1b[1;32m{text}\x1b[0m" if best else text)
     above = max((len(drawn) - len(bars)) // 2, 0)

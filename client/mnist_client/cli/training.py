@@ -10,6 +10,7 @@ from mnist_client.cli.parameters import (
     AUGMENTATION,
     LAYERS,
     MODEL,
+    NAMES,
     SIZES,
     Settings,
     pass_settings,
@@ -33,6 +34,20 @@ from mnist_client.results import Accepted
 )
 @click.option(
     "--name", type=MODEL, metavar="MODEL", help="Model to make a version of. [default: named after the job]"
+)
+@click.option(
+    "--from",
+    "base_model",
+    type=MODEL,
+    metavar="MODEL",
+    help="Begin with what NAME, NAME@VERSION or NAME@ALIAS has learnt; images and labels may be others. "
+    "What is not given is then as in its own training, unless there is a recipe.",
+)
+@click.option(
+    "--class-names",
+    type=NAMES,
+    metavar="NAMES",
+    help="What the labels stand for, from 0 on: cat,dog. [default: what the data says, or the numbers]",
 )
 @click.option(
     "--recipe",
@@ -155,6 +170,7 @@ def train(
     Example:
       mnist-client train --name mnist
       mnist-client train --recipe quick --seed 1
+      mnist-client train --data ./letters --name letters --from mnist --epochs 5
       mnist-client train --hidden 100 --output-layer softmax --loss cross_entropy --learning-rate 0.1
       mnist-client train --layers 20C5-P-40C5-P-150 --optimizer adamw --learning-rate 0.003 --epochs 3
       mnist-client train --data mnist-5k --epochs 5 --seed 1 -o jsonl

@@ -123,6 +123,7 @@ class Evaluation(google.protobuf.message.Message):
     SPLIT_FIELD_NUMBER: builtins.int
     HEIGHT_FIELD_NUMBER: builtins.int
     WIDTH_FIELD_NUMBER: builtins.int
+    CLASS_NAMES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The exact version that was judged, models/{m}/versions/{n}."""
     correct: builtins.int
@@ -161,6 +162,10 @@ class Evaluation(google.protobuf.message.Message):
     def mistakes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Mistake]:
         """The mistakes made with the most confidence, the most confident first, at most 20."""
 
+    @property
+    def class_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the classes are called, in their order. Empty: by their numbers."""
+
     def __init__(
         self,
         *,
@@ -179,8 +184,9 @@ class Evaluation(google.protobuf.message.Message):
         split: mnist_proto.v1.images_pb2.Split.ValueType = ...,
         height: builtins.int = ...,
         width: builtins.int = ...,
+        class_names: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "classes", b"classes", "confusion_matrix", b"confusion_matrix", "correct", b"correct", "expected_calibration_error", b"expected_calibration_error", "height", b"height", "loss", b"loss", "mistakes", b"mistakes", "model", b"model", "per_class", b"per_class", "split", b"split", "total", b"total", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "class_names", b"class_names", "classes", b"classes", "confusion_matrix", b"confusion_matrix", "correct", b"correct", "expected_calibration_error", b"expected_calibration_error", "height", b"height", "loss", b"loss", "mistakes", b"mistakes", "model", b"model", "per_class", b"per_class", "split", b"split", "total", b"total", "width", b"width"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
 

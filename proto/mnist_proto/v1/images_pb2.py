@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmnist_proto/v1/images.proto\x12\x08mnist.v1\"n\n\rLabeledImages\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x01(\x0c\x12\x1e\n\x05split\x18\x05 \x01(\x0e\x32\x0f.mnist.v1.Split*U\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x14\n\x10SPLIT_VALIDATION\x10\x02\x12\x0e\n\nSPLIT_TEST\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmnist_proto/v1/images.proto\x12\x08mnist.v1\"\x80\x01\n\rLabeledImages\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x01(\x0c\x12\x1e\n\x05split\x18\x05 \x01(\x0e\x32\x0f.mnist.v1.Split\x12\x10\n\x08labels16\x18\x06 \x01(\x0c*U\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x14\n\x10SPLIT_VALIDATION\x10\x02\x12\x0e\n\nSPLIT_TEST\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mnist_proto.v1.images_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPLIT']._serialized_start=153
-  _globals['_SPLIT']._serialized_end=238
-  _globals['_LABELEDIMAGES']._serialized_start=41
-  _globals['_LABELEDIMAGES']._serialized_end=151
+  _globals['_SPLIT']._serialized_start=172
+  _globals['_SPLIT']._serialized_end=257
+  _globals['_LABELEDIMAGES']._serialized_start=42
+  _globals['_LABELEDIMAGES']._serialized_end=170
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,7 @@ class LabeledImages(google.protobuf.message.Message):
     WIDTH_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     SPLIT_FIELD_NUMBER: builtins.int
+    LABELS16_FIELD_NUMBER: builtins.int
     pixels: builtins.bytes
     """Grey levels, one byte a pixel, row-major, B x height x width: 0 is paper, 255 is ink (MNIST's own
     convention). Its length is a whole multiple of height x width.
@@ -65,9 +66,15 @@ class LabeledImages(google.protobuf.message.Message):
     width: builtins.int
     """Columns of each image, in pixels, at least 1."""
     labels: builtins.bytes
-    """One byte an image, in the order of the images, each from 0 to 9."""
+    """One byte an image, in the order of the images, each from 0 to 255; to be evaluated, below the classes that
+    the model knows.
+    """
     split: Global___Split.ValueType
     """Which split the whole batch belongs to. Train needs it; Evaluate does not read it."""
+    labels16: builtins.bytes
+    """In the place of labels for a data set that has a label above 255: two bytes an image, the lower one first,
+    each from 0 to 999. The batches of a data set have all the one or all the other.
+    """
     def __init__(
         self,
         *,
@@ -76,7 +83,8 @@ class LabeledImages(google.protobuf.message.Message):
         width: builtins.int = ...,
         labels: builtins.bytes = ...,
         split: Global___Split.ValueType = ...,
+        labels16: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["height", b"height", "labels", b"labels", "pixels", b"pixels", "split", b"split", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["height", b"height", "labels", b"labels", "labels16", b"labels16", "pixels", b"pixels", "split", b"split", "width", b"width"]) -> None: ...
 
 Global___LabeledImages: typing_extensions.TypeAlias = LabeledImages

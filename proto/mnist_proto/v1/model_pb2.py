@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mnist_proto.v1 import training_pb2 as mnist__proto_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amnist_proto/v1/model.proto\x12\x08mnist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmnist_proto/v1/training.proto\"\xac\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08versions\x18\x02 \x03(\x0b\x32\x16.mnist.v1.ModelVersion\x12-\n\x07\x61liases\x18\x03 \x03(\x0b\x32\x1c.mnist.v1.Model.AliasesEntry\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe8\x01\n\x07Network\x12\x13\n\x0blayer_sizes\x18\x01 \x03(\x05\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12(\n\nactivation\x18\x04 \x01(\x0e\x32\x14.mnist.v1.Activation\x12 \n\x06output\x18\x05 \x01(\x0e\x32\x10.mnist.v1.Output\x12\x1c\n\x04loss\x18\x06 \x01(\x0e\x32\x0e.mnist.v1.Loss\x12\x1e\n\x05\x64type\x18\x07 \x01(\x0e\x32\x0f.mnist.v1.Dtype\x12\x1f\n\x06layers\x18\x08 \x03(\x0b\x32\x0f.mnist.v1.Layer\"\xa9\x03\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03job\x18\x04 \x01(\t\x12(\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x18.mnist.v1.ResolvedConfig\x12+\n\nlast_epoch\x18\x06 \x01(\x0b\x32\x17.mnist.v1.EpochFinished\x12\x12\n\nparameters\x18\x07 \x01(\x04\x12\x14\n\x0cweights_hash\x18\x08 \x01(\t\x12\"\n\x07network\x18\t \x01(\x0b\x32\x11.mnist.v1.Network\x12:\n\nprovenance\x18\n \x03(\x0b\x32&.mnist.v1.ModelVersion.ProvenanceEntry\x12\x18\n\x0btemperature\x18\x0b \x01(\x01H\x00\x88\x01\x01\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_temperature\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.mnist.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mnist.v1.Model\"?\n\x0fSetAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"2\n\x10SetAliasResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mnist.v1.Model\"@\n\x12\x44\x65leteModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\'\n\x13\x44\x65leteModelResponse\x12\x10\n\x08versions\x18\x01 \x01(\x04\"#\n\x12\x45xportModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"R\n\tModelFile\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.mnist.v1.ModelVersion\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"V\n\x13\x45xportModelResponse\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x13.mnist.v1.ModelFileH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\";\n\x0cImportConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"Z\n\x12ImportModelRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.mnist.v1.ImportConfigH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\">\n\x13ImportModelResponse\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.mnist.v1.ModelVersion2\xc5\x03\n\x0cModelService\x12G\n\nListModels\x12\x1b.mnist.v1.ListModelsRequest\x1a\x1c.mnist.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.mnist.v1.GetModelRequest\x1a\x1a.mnist.v1.GetModelResponse\x12\x41\n\x08SetAlias\x12\x19.mnist.v1.SetAliasRequest\x1a\x1a.mnist.v1.SetAliasResponse\x12J\n\x0b\x44\x65leteModel\x12\x1c.mnist.v1.DeleteModelRequest\x1a\x1d.mnist.v1.DeleteModelResponse\x12L\n\x0b\x45xportModel\x12\x1c.mnist.v1.ExportModelRequest\x1a\x1d.mnist.v1.ExportModelResponse0\x01\x12L\n\x0bImportModel\x12\x1c.mnist.v1.ImportModelRequest\x1a\x1d.mnist.v1.ImportModelResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amnist_proto/v1/model.proto\x12\x08mnist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmnist_proto/v1/training.proto\"\xac\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08versions\x18\x02 \x03(\x0b\x32\x16.mnist.v1.ModelVersion\x12-\n\x07\x61liases\x18\x03 \x03(\x0b\x32\x1c.mnist.v1.Model.AliasesEntry\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xfd\x01\n\x07Network\x12\x13\n\x0blayer_sizes\x18\x01 \x03(\x05\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12(\n\nactivation\x18\x04 \x01(\x0e\x32\x14.mnist.v1.Activation\x12 \n\x06output\x18\x05 \x01(\x0e\x32\x10.mnist.v1.Output\x12\x1c\n\x04loss\x18\x06 \x01(\x0e\x32\x0e.mnist.v1.Loss\x12\x1e\n\x05\x64type\x18\x07 \x01(\x0e\x32\x0f.mnist.v1.Dtype\x12\x1f\n\x06layers\x18\x08 \x03(\x0b\x32\x0f.mnist.v1.Layer\x12\x13\n\x0b\x63lass_names\x18\t \x03(\t\"\xa9\x03\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03job\x18\x04 \x01(\t\x12(\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x18.mnist.v1.ResolvedConfig\x12+\n\nlast_epoch\x18\x06 \x01(\x0b\x32\x17.mnist.v1.EpochFinished\x12\x12\n\nparameters\x18\x07 \x01(\x04\x12\x14\n\x0cweights_hash\x18\x08 \x01(\t\x12\"\n\x07network\x18\t \x01(\x0b\x32\x11.mnist.v1.Network\x12:\n\nprovenance\x18\n \x03(\x0b\x32&.mnist.v1.ModelVersion.ProvenanceEntry\x12\x18\n\x0btemperature\x18\x0b \x01(\x01H\x00\x88\x01\x01\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_temperature\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.mnist.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mnist.v1.Model\"?\n\x0fSetAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"2\n\x10SetAliasResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mnist.v1.Model\"@\n\x12\x44\x65leteModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\'\n\x13\x44\x65leteModelResponse\x12\x10\n\x08versions\x18\x01 \x01(\x04\"#\n\x12\x45xportModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"R\n\tModelFile\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.mnist.v1.ModelVersion\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"V\n\x13\x45xportModelResponse\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x13.mnist.v1.ModelFileH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\";\n\x0cImportConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"Z\n\x12ImportModelRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.mnist.v1.ImportConfigH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\">\n\x13ImportModelResponse\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.mnist.v1.ModelVersion2\xc5\x03\n\x0cModelService\x12G\n\nListModels\x12\x1b.mnist.v1.ListModelsRequest\x1a\x1c.mnist.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.mnist.v1.GetModelRequest\x1a\x1a.mnist.v1.GetModelResponse\x12\x41\n\x08SetAlias\x12\x19.mnist.v1.SetAliasRequest\x1a\x1a.mnist.v1.SetAliasResponse\x12J\n\x0b\x44\x65leteModel\x12\x1c.mnist.v1.DeleteModelRequest\x1a\x1d.mnist.v1.DeleteModelResponse\x12L\n\x0b\x45xportModel\x12\x1c.mnist.v1.ExportModelRequest\x1a\x1d.mnist.v1.ExportModelResponse0\x01\x12L\n\x0bImportModel\x12\x1c.mnist.v1.ImportModelRequest\x1a\x1d.mnist.v1.ImportModelResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,39 +42,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_ALIASESENTRY']._serialized_start=231
   _globals['_MODEL_ALIASESENTRY']._serialized_end=277
   _globals['_NETWORK']._serialized_start=280
-  _globals['_NETWORK']._serialized_end=512
-  _globals['_MODELVERSION']._serialized_start=515
-  _globals['_MODELVERSION']._serialized_end=940
-  _globals['_MODELVERSION_PROVENANCEENTRY']._serialized_start=875
-  _globals['_MODELVERSION_PROVENANCEENTRY']._serialized_end=924
-  _globals['_LISTMODELSREQUEST']._serialized_start=942
-  _globals['_LISTMODELSREQUEST']._serialized_end=1000
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1002
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1080
-  _globals['_GETMODELREQUEST']._serialized_start=1082
-  _globals['_GETMODELREQUEST']._serialized_end=1114
-  _globals['_GETMODELRESPONSE']._serialized_start=1116
-  _globals['_GETMODELRESPONSE']._serialized_end=1166
-  _globals['_SETALIASREQUEST']._serialized_start=1168
-  _globals['_SETALIASREQUEST']._serialized_end=1231
-  _globals['_SETALIASRESPONSE']._serialized_start=1233
-  _globals['_SETALIASRESPONSE']._serialized_end=1283
-  _globals['_DELETEMODELREQUEST']._serialized_start=1285
-  _globals['_DELETEMODELREQUEST']._serialized_end=1349
-  _globals['_DELETEMODELRESPONSE']._serialized_start=1351
-  _globals['_DELETEMODELRESPONSE']._serialized_end=1390
-  _globals['_EXPORTMODELREQUEST']._serialized_start=1392
-  _globals['_EXPORTMODELREQUEST']._serialized_end=1427
-  _globals['_MODELFILE']._serialized_start=1429
-  _globals['_MODELFILE']._serialized_end=1511
-  _globals['_EXPORTMODELRESPONSE']._serialized_start=1513
-  _globals['_EXPORTMODELRESPONSE']._serialized_end=1599
-  _globals['_IMPORTCONFIG']._serialized_start=1601
-  _globals['_IMPORTCONFIG']._serialized_end=1660
-  _globals['_IMPORTMODELREQUEST']._serialized_start=1662
-  _globals['_IMPORTMODELREQUEST']._serialized_end=1752
-  _globals['_IMPORTMODELRESPONSE']._serialized_start=1754
-  _globals['_IMPORTMODELRESPONSE']._serialized_end=1816
-  _globals['_MODELSERVICE']._serialized_start=1819
-  _globals['_MODELSERVICE']._serialized_end=2272
+  _globals['_NETWORK']._serialized_end=533
+  _globals['_MODELVERSION']._serialized_start=536
+  _globals['_MODELVERSION']._serialized_end=961
+  _globals['_MODELVERSION_PROVENANCEENTRY']._serialized_start=896
+  _globals['_MODELVERSION_PROVENANCEENTRY']._serialized_end=945
+  _globals['_LISTMODELSREQUEST']._serialized_start=963
+  _globals['_LISTMODELSREQUEST']._serialized_end=1021
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1023
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1101
+  _globals['_GETMODELREQUEST']._serialized_start=1103
+  _globals['_GETMODELREQUEST']._serialized_end=1135
+  _globals['_GETMODELRESPONSE']._serialized_start=1137
+  _globals['_GETMODELRESPONSE']._serialized_end=1187
+  _globals['_SETALIASREQUEST']._serialized_start=1189
+  _globals['_SETALIASREQUEST']._serialized_end=1252
+  _globals['_SETALIASRESPONSE']._serialized_start=1254
+  _globals['_SETALIASRESPONSE']._serialized_end=1304
+  _globals['_DELETEMODELREQUEST']._serialized_start=1306
+  _globals['_DELETEMODELREQUEST']._serialized_end=1370
+  _globals['_DELETEMODELRESPONSE']._serialized_start=1372
+  _globals['_DELETEMODELRESPONSE']._serialized_end=1411
+  _globals['_EXPORTMODELREQUEST']._serialized_start=1413
+  _globals['_EXPORTMODELREQUEST']._serialized_end=1448
+  _globals['_MODELFILE']._serialized_start=1450
+  _globals['_MODELFILE']._serialized_end=1532
+  _globals['_EXPORTMODELRESPONSE']._serialized_start=1534
+  _globals['_EXPORTMODELRESPONSE']._serialized_end=1620
+  _globals['_IMPORTCONFIG']._serialized_start=1622
+  _globals['_IMPORTCONFIG']._serialized_end=1681
+  _globals['_IMPORTMODELREQUEST']._serialized_start=1683
+  _globals['_IMPORTMODELREQUEST']._serialized_end=1773
+  _globals['_IMPORTMODELRESPONSE']._serialized_start=1775
+  _globals['_IMPORTMODELRESPONSE']._serialized_end=1837
+  _globals['_MODELSERVICE']._serialized_start=1840
+  _globals['_MODELSERVICE']._serialized_end=2293
 # @@protoc_insertion_point(module_scope)

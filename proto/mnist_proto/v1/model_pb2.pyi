@@ -84,6 +84,7 @@ class Network(google.protobuf.message.Message):
     LOSS_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
     LAYERS_FIELD_NUMBER: builtins.int
+    CLASS_NAMES_FIELD_NUMBER: builtins.int
     height: builtins.int
     """Rows of an image, in pixels."""
     width: builtins.int
@@ -106,6 +107,10 @@ class Network(google.protobuf.message.Message):
     def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mnist_proto.v1.training_pb2.Layer]:
         """The hidden layers, from the input's side. Empty: those of layer_sizes, dense."""
 
+    @property
+    def class_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the classes are called, in their order. Empty: by their numbers."""
+
     def __init__(
         self,
         *,
@@ -117,8 +122,9 @@ class Network(google.protobuf.message.Message):
         loss: mnist_proto.v1.training_pb2.Loss.ValueType = ...,
         dtype: mnist_proto.v1.training_pb2.Dtype.ValueType = ...,
         layers: collections.abc.Iterable[mnist_proto.v1.training_pb2.Layer] | None = ...,
+        class_names: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["activation", b"activation", "dtype", b"dtype", "height", b"height", "layer_sizes", b"layer_sizes", "layers", b"layers", "loss", b"loss", "output", b"output", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["activation", b"activation", "class_names", b"class_names", "dtype", b"dtype", "height", b"height", "layer_sizes", b"layer_sizes", "layers", b"layers", "loss", b"loss", "output", b"output", "width", b"width"]) -> None: ...
 
 Global___Network: typing_extensions.TypeAlias = Network
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmnist_proto/v1/prediction.proto\x12\x08mnist.v1\"}\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06pixels\x18\x02 \x01(\x0c\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x16\n\x0e\x65ncoded_images\x18\x05 \x03(\x0c\x12\x15\n\rreturn_inputs\x18\x06 \x01(\x08\"\xa8\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igits\x18\x02 \x03(\r\x12\x13\n\x0b\x63onfidences\x18\x03 \x03(\x02\x12\x15\n\rprobabilities\x18\x04 \x03(\x02\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0e\n\x06inputs\x18\x06 \x01(\x0c\x12\x14\n\x0cinput_height\x18\x07 \x01(\r\x12\x13\n\x0binput_width\x18\x08 \x01(\r\"M\n\x14PredictStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x07request\x18\x02 \x01(\x0b\x32\x18.mnist.v1.PredictRequest\"\x88\x01\n\x15PredictStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x19.mnist.v1.PredictResponseH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.mnist.v1.PredictionErrorH\x00\x42\x08\n\x06result\"0\n\x0fPredictionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t2\xa9\x01\n\x11PredictionService\x12>\n\x07Predict\x12\x18.mnist.v1.PredictRequest\x1a\x19.mnist.v1.PredictResponse\x12T\n\rPredictStream\x12\x1e.mnist.v1.PredictStreamRequest\x1a\x1f.mnist.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmnist_proto/v1/prediction.proto\x12\x08mnist.v1\"}\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06pixels\x18\x02 \x01(\x0c\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x16\n\x0e\x65ncoded_images\x18\x05 \x03(\x0c\x12\x15\n\rreturn_inputs\x18\x06 \x01(\x08\"\xbd\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igits\x18\x02 \x03(\r\x12\x13\n\x0b\x63onfidences\x18\x03 \x03(\x02\x12\x15\n\rprobabilities\x18\x04 \x03(\x02\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0e\n\x06inputs\x18\x06 \x01(\x0c\x12\x14\n\x0cinput_height\x18\x07 \x01(\r\x12\x13\n\x0binput_width\x18\x08 \x01(\r\x12\x13\n\x0b\x63lass_names\x18\t \x03(\t\"M\n\x14PredictStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x07request\x18\x02 \x01(\x0b\x32\x18.mnist.v1.PredictRequest\"\x88\x01\n\x15PredictStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x19.mnist.v1.PredictResponseH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.mnist.v1.PredictionErrorH\x00\x42\x08\n\x06result\"0\n\x0fPredictionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t2\xa9\x01\n\x11PredictionService\x12>\n\x07Predict\x12\x18.mnist.v1.PredictRequest\x1a\x19.mnist.v1.PredictResponse\x12T\n\rPredictStream\x12\x1e.mnist.v1.PredictStreamRequest\x1a\x1f.mnist.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTREQUEST']._serialized_start=45
   _globals['_PREDICTREQUEST']._serialized_end=170
   _globals['_PREDICTRESPONSE']._serialized_start=173
-  _globals['_PREDICTRESPONSE']._serialized_end=341
-  _globals['_PREDICTSTREAMREQUEST']._serialized_start=343
-  _globals['_PREDICTSTREAMREQUEST']._serialized_end=420
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=423
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=559
-  _globals['_PREDICTIONERROR']._serialized_start=561
-  _globals['_PREDICTIONERROR']._serialized_end=609
-  _globals['_PREDICTIONSERVICE']._serialized_start=612
-  _globals['_PREDICTIONSERVICE']._serialized_end=781
+  _globals['_PREDICTRESPONSE']._serialized_end=362
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=364
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=441
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=444
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=580
+  _globals['_PREDICTIONERROR']._serialized_start=582
+  _globals['_PREDICTIONERROR']._serialized_end=630
+  _globals['_PREDICTIONSERVICE']._serialized_start=633
+  _globals['_PREDICTIONSERVICE']._serialized_end=802
 # @@protoc_insertion_point(module_scope)

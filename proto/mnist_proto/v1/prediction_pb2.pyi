@@ -80,6 +80,7 @@ class PredictResponse(google.protobuf.message.Message):
     INPUTS_FIELD_NUMBER: builtins.int
     INPUT_HEIGHT_FIELD_NUMBER: builtins.int
     INPUT_WIDTH_FIELD_NUMBER: builtins.int
+    CLASS_NAMES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The exact version that answered, models/{m}/versions/{n}."""
     classes: builtins.int
@@ -92,7 +93,9 @@ class PredictResponse(google.protobuf.message.Message):
     """Columns of each input, in pixels. 0 unless asked for."""
     @property
     def digits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """The digit of each image (B): the most probable class, the lowest on a tie."""
+        """The digit of each image (B), or whatever the classes are, counted from 0: the most probable one, the lowest
+        on a tie.
+        """
 
     @property
     def confidences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
@@ -101,6 +104,12 @@ class PredictResponse(google.protobuf.message.Message):
     @property
     def probabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """The probability of each class (B x classes, row-major). Each row's sum is 1."""
+
+    @property
+    def class_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the classes are called, in their order: class_names[digits[i]] is the name of image i. Empty: by their
+        numbers.
+        """
 
     def __init__(
         self,
@@ -113,8 +122,9 @@ class PredictResponse(google.protobuf.message.Message):
         inputs: builtins.bytes = ...,
         input_height: builtins.int = ...,
         input_width: builtins.int = ...,
+        class_names: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["classes", b"classes", "confidences", b"confidences", "digits", b"digits", "input_height", b"input_height", "input_width", b"input_width", "inputs", b"inputs", "model", b"model", "probabilities", b"probabilities"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["class_names", b"class_names", "classes", b"classes", "confidences", b"confidences", "digits", b"digits", "input_height", b"input_height", "input_width", b"input_width", "inputs", b"inputs", "model", b"model", "probabilities", b"probabilities"]) -> None: ...
 
 Global___PredictResponse: typing_extensions.TypeAlias = PredictResponse
 

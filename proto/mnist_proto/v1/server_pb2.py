@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mnist_proto.v1 import training_pb2 as mnist__proto_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmnist_proto/v1/server.proto\x12\x08mnist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmnist_proto/v1/training.proto\"\xd4\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06limits\x18\x03 \x01(\x0b\x32\x10.mnist.v1.Limits\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12*\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x15.mnist.v1.Environment\x12\x15\n\rmodels_loaded\x18\x06 \x03(\t\x12\x0f\n\x07workers\x18\x07 \x01(\r\"\xfd\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x1e\n\x16max_images_per_request\x18\x02 \x01(\r\x12\x1a\n\x12max_encoded_images\x18\x03 \x01(\r\x12\x1a\n\x12max_encoded_pixels\x18\x04 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x05 \x01(\r\x12\x1a\n\x12max_dataset_images\x18\x06 \x01(\x04\x12\x19\n\x11max_dataset_bytes\x18\x07 \x01(\x04\x12\x16\n\x0emax_parameters\x18\x08 \x01(\x04\x12\x17\n\x0fmax_queued_jobs\x18\t \x01(\r\x12\x13\n\x0bmax_streams\x18\n \x01(\r\x12\x17\n\x0fmax_model_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cmax_watchers\x18\x0c \x01(\r\x12 \n\x18max_stored_dataset_bytes\x18\r \x01(\x04\x12\x18\n\x10max_running_jobs\x18\x10 \x01(\r\"\x16\n\x14GetServerInfoRequest\"=\n\x15GetServerInfoResponse\x12$\n\x06server\x18\x01 \x01(\x0b\x32\x14.mnist.v1.ServerInfo2a\n\rServerService\x12P\n\rGetServerInfo\x12\x1e.mnist.v1.GetServerInfoRequest\x1a\x1f.mnist.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmnist_proto/v1/server.proto\x12\x08mnist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmnist_proto/v1/training.proto\"\xd4\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06limits\x18\x03 \x01(\x0b\x32\x10.mnist.v1.Limits\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12*\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x15.mnist.v1.Environment\x12\x15\n\rmodels_loaded\x18\x06 \x03(\t\x12\x0f\n\x07workers\x18\x07 \x01(\r\"\x92\x03\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x1e\n\x16max_images_per_request\x18\x02 \x01(\r\x12\x1a\n\x12max_encoded_images\x18\x03 \x01(\r\x12\x1a\n\x12max_encoded_pixels\x18\x04 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x05 \x01(\r\x12\x1a\n\x12max_dataset_images\x18\x06 \x01(\x04\x12\x19\n\x11max_dataset_bytes\x18\x07 \x01(\x04\x12\x16\n\x0emax_parameters\x18\x08 \x01(\x04\x12\x17\n\x0fmax_queued_jobs\x18\t \x01(\r\x12\x13\n\x0bmax_streams\x18\n \x01(\r\x12\x17\n\x0fmax_model_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cmax_watchers\x18\x0c \x01(\r\x12 \n\x18max_stored_dataset_bytes\x18\r \x01(\x04\x12\x18\n\x10max_running_jobs\x18\x10 \x01(\r\x12\x13\n\x0bmax_classes\x18\x14 \x01(\r\"\x16\n\x14GetServerInfoRequest\"=\n\x15GetServerInfoResponse\x12$\n\x06server\x18\x01 \x01(\x0b\x32\x14.mnist.v1.ServerInfo2a\n\rServerService\x12P\n\rGetServerInfo\x12\x1e.mnist.v1.GetServerInfoRequest\x1a\x1f.mnist.v1.GetServerInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVERINFO']._serialized_start=106
   _globals['_SERVERINFO']._serialized_end=318
   _globals['_LIMITS']._serialized_start=321
-  _globals['_LIMITS']._serialized_end=702
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=704
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=726
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=728
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=789
-  _globals['_SERVERSERVICE']._serialized_start=791
-  _globals['_SERVERSERVICE']._serialized_end=888
+  _globals['_LIMITS']._serialized_end=723
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=725
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=747
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=749
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=810
+  _globals['_SERVERSERVICE']._serialized_start=812
+  _globals['_SERVERSERVICE']._serialized_end=909
 # @@protoc_insertion_point(module_scope)

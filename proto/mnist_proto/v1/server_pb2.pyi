@@ -91,6 +91,7 @@ class Limits(google.protobuf.message.Message):
     MAX_WATCHERS_FIELD_NUMBER: builtins.int
     MAX_STORED_DATASET_BYTES_FIELD_NUMBER: builtins.int
     MAX_RUNNING_JOBS_FIELD_NUMBER: builtins.int
+    MAX_CLASSES_FIELD_NUMBER: builtins.int
     max_message_bytes: builtins.int
     """Bytes a message, in either direction."""
     max_images_per_request: builtins.int
@@ -121,6 +122,8 @@ class Limits(google.protobuf.message.Message):
     """Bytes on disk of all data sets together."""
     max_running_jobs: builtins.int
     """Jobs that train at a time; the others wait in the queue."""
+    max_classes: builtins.int
+    """Classes of a data set."""
     def __init__(
         self,
         *,
@@ -138,8 +141,9 @@ class Limits(google.protobuf.message.Message):
         max_watchers: builtins.int = ...,
         max_stored_dataset_bytes: builtins.int = ...,
         max_running_jobs: builtins.int = ...,
+        max_classes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max_dataset_bytes", b"max_dataset_bytes", "max_dataset_images", b"max_dataset_images", "max_encoded_images", b"max_encoded_images", "max_encoded_pixels", b"max_encoded_pixels", "max_image_pixels", b"max_image_pixels", "max_images_per_request", b"max_images_per_request", "max_message_bytes", b"max_message_bytes", "max_model_bytes", b"max_model_bytes", "max_parameters", b"max_parameters", "max_queued_jobs", b"max_queued_jobs", "max_running_jobs", b"max_running_jobs", "max_stored_dataset_bytes", b"max_stored_dataset_bytes", "max_streams", b"max_streams", "max_watchers", b"max_watchers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_classes", b"max_classes", "max_dataset_bytes", b"max_dataset_bytes", "max_dataset_images", b"max_dataset_images", "max_encoded_images", b"max_encoded_images", "max_encoded_pixels", b"max_encoded_pixels", "max_image_pixels", b"max_image_pixels", "max_images_per_request", b"max_images_per_request", "max_message_bytes", b"max_message_bytes", "max_model_bytes", b"max_model_bytes", "max_parameters", b"max_parameters", "max_queued_jobs", b"max_queued_jobs", "max_running_jobs", b"max_running_jobs", "max_stored_dataset_bytes", b"max_stored_dataset_bytes", "max_streams", b"max_streams", "max_watchers", b"max_watchers"]) -> None: ...
 
 Global___Limits: typing_extensions.TypeAlias = Limits
 

@@ -507,6 +507,8 @@ class TrainingConfig(google.protobuf.message.Message):
     CLIP_NORM_FIELD_NUMBER: builtins.int
     AUGMENTATION_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
+    CLASS_NAMES_FIELD_NUMBER: builtins.int
+    BASE_MODEL_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model to make a version of, models/{m}. Empty: the model is named after the job."""
     request_id: builtins.str
@@ -576,6 +578,12 @@ class TrainingConfig(google.protobuf.message.Message):
     """What absent hyperparameters are taken from: classic, quick, mlp, mlp-augmented or best. What is present
     goes before it. Empty: classic.
     """
+    base_model: builtins.str
+    """Begin with what this version has learnt instead of drawing weights: models/{m}, models/{m}/versions/{n} or
+    models/{m}/aliases/{a}. Its layers, activations and precision are then those of the new network too, and its
+    size of images; what is given besides must be the same. Its last layer is kept if the classes are the same, and
+    else drawn anew. A resolved configuration names the exact version. Empty: all weights are drawn.
+    """
     @property
     def hidden_layers(self) -> Global___HiddenLayers:
         """Absent, with no layers either: one hidden layer of 30 neurons."""
@@ -596,6 +604,13 @@ class TrainingConfig(google.protobuf.message.Message):
     @property
     def augmentation(self) -> Global___Augmentation:
         """Absent: images are learnt from as they are."""
+
+    @property
+    def class_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the classes are called, 2 to 1,000 names, each once, of 1 to 64 characters: label 0 is the first one.
+        The network has as many outputs. Empty: the classes are called by their numbers, and there are ten, or as many
+        as the data set's largest label needs.
+        """
 
     def __init__(
         self,
@@ -628,9 +643,11 @@ class TrainingConfig(google.protobuf.message.Message):
         clip_norm: builtins.float | None = ...,
         augmentation: Global___Augmentation | None = ...,
         recipe: builtins.str = ...,
+        class_names: collections.abc.Iterable[builtins.str] | None = ...,
+        base_model: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_clip_norm", b"_clip_norm", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_warm_up", b"_warm_up", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "clip_norm", b"clip_norm", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "keep_best", b"keep_best", "learning_rate", b"learning_rate", "momentum", b"momentum", "patience", b"patience", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "warm_up", b"warm_up", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_clip_norm", b"_clip_norm", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_warm_up", b"_warm_up", "_weight_decay", b"_weight_decay", "activation", b"activation", "augmentation", b"augmentation", "batch_size", b"batch_size", "clip_norm", b"clip_norm", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "keep_best", b"keep_best", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "optimizer", b"optimizer", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "schedule", b"schedule", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "warm_up", b"warm_up", "weight_decay", b"weight_decay"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_clip_norm", b"_clip_norm", "_epochs", b"_epochs", "_keep_best", b"_keep_best", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_patience", b"_patience", "_seed", b"_seed", "_until_accuracy", b"_until_accuracy", "_validation_images", b"_validation_images", "_warm_up", b"_warm_up", "_weight_decay", b"_weight_decay", "activation", b"activation", "augmentation", b"augmentation", "base_model", b"base_model", "batch_size", b"batch_size", "class_names", b"class_names", "clip_norm", b"clip_norm", "dataset", b"dataset", "dtype", b"dtype", "epochs", b"epochs", "hidden_layers", b"hidden_layers", "initialization", b"initialization", "keep_best", b"keep_best", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "optimizer", b"optimizer", "output", b"output", "patience", b"patience", "promote", b"promote", "recipe", b"recipe", "request_id", b"request_id", "schedule", b"schedule", "seed", b"seed", "time_budget", b"time_budget", "until_accuracy", b"until_accuracy", "validation_images", b"validation_images", "warm_up", b"warm_up", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
