@@ -1,19 +1,21 @@
 """Hidden layers and augmentation, from the wire to the network's own words and back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mnist_core import InvalidValue
 from mnist_core.augmentation import Augmentation
-from mnist_core.layer import Convolution, Dense, Dropout, Layer, MaxPool, described
+from mnist_core.layer import MAX_LAYERS, Convolution, Dense, Dropout, Layer, MaxPool, described
 from mnist_proto.v1 import training_pb2 as pb
 
 _KINDS: dict[str, type[Layer]] = {kind.kind: kind for kind in (Dense, Convolution, MaxPool, Dropout)}
 
 
-def layers_from_wire(layers: Iterable[pb.Layer]) -> tuple[Layer, ...]:
-    """Returns the network's layers, not yet judged. Raises InvalidValue for one that says nothing."""
+def layers_from_wire(layers: Sequence[pb.Layer]) -> tuple[Layer, ...]:
+    """Returns the network's layers, not yet judged. Raises InvalidValue for too many, or an empty one."""
+    if len(layers) > MAX_LAYERS:
+        raise InvalidValue("layers", f"{len(layers)} layers", f"at most {MAX_LAYERS} layers")
     found = []
     for index, layer in enumerate(layers):
         kind = layer.WhichOneof("layer")
