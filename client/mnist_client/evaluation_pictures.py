@@ -4,6 +4,7 @@ They are drawn with Pillow, which is imported here only. Colours are those that 
 alike tell apart (Okabe and Ito 2008, Color Universal Design).
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -33,7 +34,7 @@ _COLUMNS = 5
 
 
 def confusion_picture(evaluation: Evaluation) -> "Image.Image":
-    """Returns the confusion matrix: a row a digit, a column what it was taken for.
+    """Returns the confusion matrix: a row a class, a column what it was taken for.
 
     The diagonal is blue, darker the larger its share of the row; what lies beside it is vermilion, darker the
     more images it is, since it is of another order.
@@ -64,8 +65,9 @@ def confusion_picture(evaluation: Evaluation) -> "Image.Image":
                 ink = _PAPER if _is_dark(fill) else _INK
                 _text(draw, (x + cell / 2, y + cell / 2), str(count), 17 if cell >= 48 else 12, ink)
     for each in range(0, classes, max(1, -(-20 // cell))):
-        _text(draw, (left + (each + 0.5) * cell, top - 12), str(each), 16)
-        _text(draw, (left - 8, top + (each + 0.5) * cell), str(each), 16, anchor="rm")
+        name = evaluation.names[each]
+        _text(draw, (left + (each + 0.5) * cell, top - 12), _fit(name, max(cell, 20), 16), 16)
+        _text(draw, (left - 8, top + (each + 0.5) * cell), _fit(name, 46, 16), 16, anchor="rm")
         if cell >= 16:
             found = evaluation.per_class[each]
             _text(
@@ -106,10 +108,15 @@ def contact_sheet(evaluation: Evaluation) -> "Image.Image":
         _words(
             draw,
             (middle, y + _TILE + 15),
-            [(str(mistake.label), _RIGHT), (" taken for ", _GREY), (str(mistake.predicted), _WRONG)],
+            [
+                (_fit(evaluation.names[mistake.label], 28, 16), _RIGHT),
+                (" taken for ", _GREY),
+                (_fit(evaluation.names[mistake.predicted], 28, 16), _WRONG),
+            ],
             16,
         )
-        caption = f"{_percent(mistake.confidence)} sure, no. {mistake.index}"
+        sure = math.floor(1e4 * mistake.confidence) / 100  # never 100 %, of a mistake
+        caption = f"{sure:.2f} % sure, no. {mistake.index}"
         _text(draw, (middle, y + _TILE + 36), caption, 12, _GREY)
     return picture
 
@@ -169,6 +176,17 @@ def _words(
     for word, color in words:
         draw.text((x, middle[1]), word, fill=color, font=font, anchor="lm")
         x += font.getlength(word)
+
+
+def _fit(text: str, room: float, size: int) -> str:
+    """Returns as much of a text as fits into so many pixels."""
+    font = _font(size)
+    if font.getlength(text) <= room:
+        return text
+    return next(
+        (short for end in range(len(text), 0, -1) if font.getlength(short := f"{text[:end]}…") <= room),
+        text[0],
+    )
 
 
 def _sideways(picture: "Image.Image", middle: tuple[int, int], text: str, size: int) -> None:

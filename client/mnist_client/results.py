@@ -127,6 +127,11 @@ class Evaluation:
     class_names: tuple[str, ...] = ()
     """What the classes are called, (C,); none: by their numbers."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called, (C,), by their numbers where they have no names."""
+        return self.class_names or tuple(str(each) for each in range(len(self.confusion_matrix)))
+
 
 # Training: what was asked for
 

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ from mnist_client import Client, Dataset
 from mnist_client.cli import program
 from mnist_client.cli.exit_codes import ExitCode
 from mnist_client.terminal import Greys, draw_image
+from mnist_proto.v1 import evaluation_pb2
+
+if TYPE_CHECKING:
+    from tests.client.conftest import ScriptedServers
 
 
 def evaluate(server: str, *words: str) -> Result:
@@ -114,6 +120,27 @@ def test_a_data_set_on_the_server_is_judged_by_a_split_of_it(trained: str, digit
     refused = evaluate(trained, "--split", "validation")
     assert refused.exit_code == ExitCode.BAD_INPUT
     assert "train, test" in refused.stderr
+
+
+def test_of_many_classes_what_is_confused_most_is_told(serve: "ScriptedServers") -> None:
+    matrix = np.diag(np.full(30, 50))
+    matrix[7, 29], matrix[29, 7], matrix[3, 4] = 9, 11, 9
+    judged = evaluation_pb2.Evaluation(
+        model="models/m/versions/1",
+        classes=30,
+        total=int(matrix.sum()),
+        confusion_matrix=matrix.ravel().tolist(),
+        per_class=[evaluation_pb2.ClassMetrics()] * 30,
+    )
+
+    def answer(requests: Iterator[Any], context: Any) -> evaluation_pb2.EvaluateResponse:
+        list(requests)
+        return evaluation_pb2.EvaluateResponse(evaluation=judged)
+
+    lines = evaluate(serve(Evaluate=answer), "--data", "mnist-5k").stdout.splitlines()
+    start = lines.index("Confused most")
+    rows = [line.split() for line in lines[start + 2 :]]
+    assert rows == [["29", "7", "11"], ["3", "4", "9"], ["7", "29", "9"]]
 
 
 def test_fail_under_is_a_condition(trained: str) -> None:

@@ -87,6 +87,20 @@ def test_images_of_any_size_fit_their_tiles(size: tuple[int, int]) -> None:
     assert abs((left + right) - 111) <= 1
 
 
+def test_classes_are_called_by_their_names_as_far_as_there_is_room() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    judged = evaluation([[3, 1], [0, 2]], (Mistake(0, 0, 1, 0.9, image),))
+    named = dataclasses.replace(judged, class_names=("t-shirt with a very long name", "o"))
+    assert judged.names == ("0", "1")
+    assert named.names == named.class_names
+    for draw in (confusion_picture, contact_sheet):
+        pictures = [np.asarray(draw(each)) for each in (judged, named)]
+        assert pictures[0].shape == pictures[1].shape
+        assert (pictures[0] != pictures[1]).any()
+    # What does not fit is cut: nothing is written into the cells' corners or left of the axis's label.
+    assert corner(confusion_picture(named), 0, 0) == corner(confusion_picture(judged), 0, 0)
+
+
 def test_mistakes_without_images_are_left_out() -> None:
     image = np.zeros((28, 28), np.uint8)
     mistakes = tuple(Mistake(index, 1, 2, 0.9, image if index % 2 else None) for index in range(12))

@@ -12,7 +12,7 @@ from mnist_core import InvalidValue
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_server import dataset_description
 from mnist_server.data_directory import DataDirectory
-from mnist_server.dataset_files import Upload, open_dataset
+from mnist_server.dataset_files import StoredSplit, Upload, open_dataset
 from mnist_server.errors import Corrupt
 from mnist_server.limits import Limits
 
@@ -229,6 +229,21 @@ def test_a_data_set_of_training_images_alone_has_no_other_split(
     upload.finish()
     dataset = open_dataset(directory.datasets, resolved(upload))
     assert (len(dataset.train), dataset.validation, dataset.test) == (7, None, None)
+
+
+def test_a_split_is_read_in_parts_of_its_map(directory: DataDirectory) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10_000, 32, 32), np.uint8)  # 10 MB
+    labels = rng.integers(0, 10, 10_000).astype(np.uint8)
+    upload = Upload(directory.datasets, Limits())
+    upload.add("test", images, labels)
+    dataset = upload.describe()
+    upload.finish()
+    parts = list(StoredSplit(directory.dataset(dataset.name), dataset, dataset.splits[0]))
+    assert [len(part) for part, _ in parts] == [4096, 4096, 1808]
+    assert not any(part.flags.owndata or part.flags.writeable for part, _ in parts)  # the map's own
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), images)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), labels)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from mnist_client.cli.exit_codes import ExitCode
 from mnist_client.cli.output import TABLE, as_record, percent, write_fields, write_record, write_table
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _MISTAKES_SHOWN = 5
 _MISTAKES_DRAWN = 8
+_CLASSES_ACROSS = 20
+_CONFUSIONS_SHOWN = 20
 _GAP = 3
 
 _PNG = click.Path(dir_okay=False, path_type=Path)
@@ -122,7 +126,7 @@ def _record(evaluation: Evaluation) -> dict[str, object]:
 
 
 def _write(evaluation: Evaluation, *, show: bool) -> None:
-    names = evaluation.class_names or tuple(str(digit) for digit in range(len(evaluation.per_class)))
+    names = evaluation.names
     interval = f"{percent(evaluation.accuracy_low)} to {percent(evaluation.accuracy_high)}"
     write_fields(
         (
@@ -146,15 +150,7 @@ def _write(evaluation: Evaluation, *, show: bool) -> None:
         for name, metrics in zip(names, evaluation.per_class, strict=True)
     )
     write_table(("DIGIT", "PRECISION", "RECALL", "F1", "IMAGES"), rows)
-    click.echo("\nConfusion: a row a digit, a column what it was taken for")
-    counts = evaluation.confusion_matrix.tolist()
-    write_table(
-        ("", *names),
-        (
-            (name, *(str(count) if count else "." for count in row))
-            for name, row in zip(names, counts, strict=True)
-        ),
-    )
+    _write_confusion(evaluation.confusion_matrix, names)
     if evaluation.mistakes:
         click.echo("\nMost confident mistakes")
         write_table(
@@ -170,26 +166,54 @@ def _write(evaluation: Evaluation, *, show: bool) -> None:
             ),
         )
     if show:
-        for line in _drawn(evaluation.mistakes[:_MISTAKES_DRAWN]):
+        for line in _drawn(evaluation.mistakes[:_MISTAKES_DRAWN], names):
             click.echo(line, color=True)
 
 
-def _drawn(mistakes: Iterable[Mistake]) -> Iterator[str]:
+def _write_confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> None:
+    """The whole matrix; of many classes, for which no terminal is wide enough, what is confused most."""
+    if len(matrix) <= _CLASSES_ACROSS:
+        click.echo("\nConfusion: a row a digit, a column what it was taken for")
+        write_table(
+            ("", *names),
+            (
+                (name, *(str(count) if count else "." for count in row))
+                for name, row in zip(names, matrix.tolist(), strict=True)
+            ),
+        )
+        return
+    beside = matrix - np.diag(matrix.diagonal())
+    most = np.argsort(-beside, axis=None, kind="stable")[:_CONFUSIONS_SHOWN]
+    pairs = zip(*(places.tolist() for places in np.unravel_index(most, beside.shape)), strict=True)
+    click.echo("\nConfused most")
+    write_table(
+        ("CLASS", "TAKEN FOR", "IMAGES"),
+        (
+            (names[label], names[said], str(beside[label, said]))
+            for label, said in pairs
+            if beside[label, said]
+        ),
+    )
+
+
+def _drawn(mistakes: Sequence[Mistake], names: Sequence[str]) -> Iterator[str]:
     """The images of mistakes, as many beside each other as there is room for, each with a line below it."""
     shown = greys(sys.stdout)
     room = shutil.get_terminal_size().columns
     left = iter([mistake for mistake in mistakes if mistake.image is not None])
+    longest = max((len(_caption(each, names)) for each in mistakes), default=0)
     while (first := next(left, None)) is not None:
         assert first.image is not None
-        width = max(first.image.shape[1], len(_caption(first)))
+        width = max(first.image.shape[1], longest)
         row = [first, *islice(left, max((room - 1) // (width + _GAP), 1) - 1)]
         pad = " " * (width - first.image.shape[1])
         drawings = [draw_image(each.image, shown) for each in row if each.image is not None]
         yield ""
         for lines in zip(*drawings, strict=True):
             yield (" " * _GAP).join(f"{line}{pad}" for line in lines).rstrip()
-        yield (" " * _GAP).join(_caption(each).ljust(width) for each in row).rstrip()
+        yield (" " * _GAP).join(_caption(each, names).ljust(width) for each in row).rstrip()
 
 
-def _caption(mistake: Mistake) -> str:
-    return f"{mistake.label} taken for {mistake.predicted}, {percent(mistake.confidence, 1)}"
+def _caption(mistake: Mistake, names: Sequence[str]) -> str:
+    what = f"{names[mistake.label]} taken for {names[mistake.predicted]}"
+    return f"{what}, {percent(mistake.confidence, 1)}"
