@@ -28,6 +28,8 @@ _MARGIN = 24
 _CELL = 56
 _MOST_PIXELS = 1400  # of a matrix's side: the cells of many classes are smaller, and then without counts
 _LEAST_WITH_COUNT = 30
+_LEAST_BETWEEN_NAMES = 36
+_MOST_OF_A_NAME = 110
 _TILE = 112
 _GAP = 20
 _COLUMNS = 5
@@ -42,12 +44,15 @@ def confusion_picture(evaluation: Evaluation) -> "Image.Image":
     counts = evaluation.confusion_matrix
     classes = len(counts)
     cell = max(min(_CELL, _MOST_PIXELS // classes), 2)
-    left, top = _MARGIN + 64, _MARGIN + 104
+    step = max(1, -(-_LEAST_BETWEEN_NAMES // cell))
+    longest = max(_font(16).getlength(name) for name in evaluation.names)
+    left, top = _MARGIN + 55 + round(min(longest, _MOST_OF_A_NAME)), _MARGIN + 104
     side = cell * classes
     picture, draw = _sheet(left + side + 100 + _MARGIN, top + side + 76 + _MARGIN)
     _title(draw, evaluation, "Confusion matrix")
     _text(draw, (left + side / 2, top - 32), "taken for", 16, _GREY)
-    _sideways(picture, (_MARGIN + 10, top + side // 2), "digit", 16)
+    axis = "class" if evaluation.class_names else "digit"
+    _sideways(picture, (_MARGIN + 10, top + side // 2), axis, 16)
     rows = counts.sum(axis=1)
     beside = counts - np.diag(counts.diagonal())
     most = max(int(beside.max()), 1)
@@ -64,10 +69,10 @@ def confusion_picture(evaluation: Evaluation) -> "Image.Image":
             if cell >= _LEAST_WITH_COUNT and count:
                 ink = _PAPER if _is_dark(fill) else _INK
                 _text(draw, (x + cell / 2, y + cell / 2), str(count), 17 if cell >= 48 else 12, ink)
-    for each in range(0, classes, max(1, -(-20 // cell))):
+    for each in range(0, classes, step):
         name = evaluation.names[each]
-        _text(draw, (left + (each + 0.5) * cell, top - 12), _fit(name, max(cell, 20), 16), 16)
-        _text(draw, (left - 8, top + (each + 0.5) * cell), _fit(name, 46, 16), 16, anchor="rm")
+        _text(draw, (left + (each + 0.5) * cell, top - 12), _fit(name, step * cell - 4, 16), 16)
+        _text(draw, (left - 8, top + (each + 0.5) * cell), _fit(name, _MOST_OF_A_NAME, 16), 16, anchor="rm")
         if cell >= 16:
             found = evaluation.per_class[each]
             _text(
@@ -75,7 +80,8 @@ def confusion_picture(evaluation: Evaluation) -> "Image.Image":
             )
             if cell >= 48:
                 _text(draw, (left + (each + 0.5) * cell, top + side + 14), _percent(found.precision), 14)
-    _text(draw, (left + side + 12, top - 12), "recall", 14, _GREY, anchor="lm")
+    if cell >= 16:
+        _text(draw, (left + side + 12, top - 12), "recall", 14, _GREY, anchor="lm")
     if cell >= 48:
         _text(draw, (left - 8, top + side + 14), "precision", 14, _GREY, anchor="rm")
     legend = top + side + 50
@@ -91,7 +97,8 @@ def contact_sheet(evaluation: Evaluation) -> "Image.Image":
     shown = [mistake for mistake in evaluation.mistakes if mistake.image is not None]
     rows = max(-(-len(shown) // _COLUMNS), 1)
     width = 2 * _MARGIN + _COLUMNS * _TILE + (_COLUMNS - 1) * _GAP
-    step = _TILE + 62
+    named = bool(evaluation.class_names)
+    step = _TILE + (82 if named else 62)
     top = _MARGIN + 84
     picture, draw = _sheet(width, top + rows * step + _MARGIN)
     _title(draw, evaluation, "Most confident mistakes")
@@ -105,20 +112,25 @@ def contact_sheet(evaluation: Evaluation) -> "Image.Image":
         picture.paste(tile, (x + inset_x, y + inset_y))
         draw.rectangle((x - 1, y - 1, x + _TILE, y + _TILE), None, _LINE)
         middle = x + _TILE / 2
-        _words(
-            draw,
-            (middle, y + _TILE + 15),
-            [
-                (_fit(evaluation.names[mistake.label], 28, 16), _RIGHT),
-                (" taken for ", _GREY),
-                (_fit(evaluation.names[mistake.predicted], 28, 16), _WRONG),
-            ],
-            16,
-        )
+        lines = _caption(evaluation.names[mistake.label], evaluation.names[mistake.predicted], named=named)
+        for line, words in enumerate(lines):
+            _words(draw, (middle, y + _TILE + 15 + line * 20), words, 16)
         sure = math.floor(1e4 * mistake.confidence) / 100  # never 100 %, of a mistake
         caption = f"{sure:.2f} % sure, no. {mistake.index}"
-        _text(draw, (middle, y + _TILE + 36), caption, 12, _GREY)
+        _text(draw, (middle, y + _TILE + 16 + 20 * len(lines)), caption, 12, _GREY)
     return picture
+
+
+def _caption(label: str, predicted: str, *, named: bool) -> list[list[tuple[str, Color]]]:
+    """The lines below an image: one of digits, two of names, which are longer."""
+    if not named:
+        return [[(label, _RIGHT), (" taken for ", _GREY), (predicted, _WRONG)]]
+    room = _TILE + _GAP - 6
+    left = room - _font(16).getlength("taken for ")
+    return [
+        [(_fit(label, room, 16), _RIGHT)],
+        [("taken for ", _GREY), (_fit(predicted, left, 16), _WRONG)],
+    ]
 
 
 def _tile(mistake: Mistake) -> "Image.Image":
@@ -183,10 +195,8 @@ def _fit(text: str, room: float, size: int) -> str:
     font = _font(size)
     if font.getlength(text) <= room:
         return text
-    return next(
-        (short for end in range(len(text), 0, -1) if font.getlength(short := f"{text[:end]}…") <= room),
-        text[0],
-    )
+    cut = (f"{text[:end]}…" for end in range(len(text), 0, -1))
+    return next((short for short in cut if font.getlength(short) <= room), text[0])
 
 
 def _sideways(picture: "Image.Image", middle: tuple[int, int], text: str, size: int) -> None:
