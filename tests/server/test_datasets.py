@@ -59,6 +59,12 @@ def batch(
     )
 
 
+def short_of_labels() -> pb.UploadDatasetRequest:
+    request = batch()
+    request.batch.labels = b"\1"
+    return request
+
+
 def upload(stub: DatasetServiceStub, *batches: pb.UploadDatasetRequest) -> pb.Dataset:
     return stub.UploadDataset(iter(batches or [batch()]), timeout=TIMEOUT).dataset
 
@@ -146,7 +152,7 @@ class TestUploading:
         [
             ([], "batch", "no message"),
             ([batch(split=0)], "batch.split", "SPLIT_TRAIN"),
-            ([batch(label=10)], "batch.labels[0]", "0 to 9"),
+            ([short_of_labels()], "batch.labels", "one for each of the 3 images"),
             ([batch(), batch(0)], "batch.pixels", "at least one image"),
         ],
     )
