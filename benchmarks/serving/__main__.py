@@ -24,7 +24,7 @@ from benchmarks.serving.comparison import Entry, compare
 from benchmarks.serving.contender import Contender, Questions, Unfit
 from benchmarks.serving.model import make_model
 from benchmarks.serving.recipes import (
-    ECHO,
+    BARE,
     ENVIRONMENTS,
     NOT_RUN,
     NULL,
@@ -42,13 +42,14 @@ from mnist_client.datasets import Dataset
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PLOT_SECONDS = 60
+ROUNDS, SECONDS = 7, 1.0
 START_ROUNDS, ASIDE_ROUNDS = 5, 5
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Some contenders and settings, two rounds; nothing is written.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each comparison (7).")
-@click.option("--seconds", type=click.FloatRange(0.1), default=1.0, help="Seconds of each measurement.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=SECONDS, help="Seconds of each measurement.")
 def main(quick: bool, rounds: int | None, seconds: float) -> None:
     """Compare serving with peers, and write what came of it."""
     trouble = generator.available()
@@ -59,12 +60,12 @@ def main(quick: bool, rounds: int | None, seconds: float) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     began, start, others = datetime.now(UTC), time.monotonic(), others_seconds()
     with tempfile.TemporaryDirectory(prefix="mnist-benchmark-") as folder, ExitStack() as stack:
-        run = Run(Path(folder), cores, rounds or (2 if quick else 7), seconds, stack)
+        run = Run(Path(folder), cores, rounds or (2 if quick else ROUNDS), seconds, stack)
         if quick:
             run.quick()
             return
         results = {
-            "command": "make bench-serving",
+            "command": _command(rounds, seconds),
             "date": began.strftime("%Y-%m-%d %H:%M UTC"),
             "commit": commit(REPOSITORY),
             "machine": machine(),
@@ -121,7 +122,7 @@ class Run:
 
     def quick(self) -> None:
         """Prints some of it."""
-        contenders = self._start((OURS, PUBLIC, TRITON, NULL, ECHO))
+        contenders = self._start((OURS, PUBLIC, TRITON, NULL, BARE))
         settings = (ONE, SIXTY_FOUR, HUNDRED)
         compare(
             self._entries(contenders),
@@ -202,6 +203,13 @@ def write(results: dict[str, Any]) -> None:
     plot = [str(python), "-m", "benchmarks.serving.plot", str(written), str(written.with_suffix(".png"))]
     subprocess.run(plot, check=True, cwd=REPOSITORY, timeout=PLOT_SECONDS)
     click.echo(f"Wrote {written.with_suffix('')}.json, .md and .png")
+
+
+def _command(rounds: int | None, seconds: float) -> str:
+    if rounds is None and seconds == SECONDS:
+        return "make bench-serving"
+    options = f"--rounds {rounds or ROUNDS} --seconds {seconds:g}"
+    return f"python -m benchmarks.serving {options}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ ours over the other's, and what counts is its median over the rounds.
 """
 
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from benchmarks.serving.generator import Load, Overload, closed_loop
 from benchmarks.serving.protocol import Protocol
 
 Say = Callable[[str], None]
+
+FINISH_SECONDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ def awake(contender: Contender, others: Sequence[Contender]) -> Iterator[None]:
     contender.process.resume()
     try:
         yield
+        # What it was asked last is answered before it is paused. In the middle of a request, Triton takes a
+        # helper that is silent for a second for dead, and may die of that.
+        time.sleep(FINISH_SECONDS)
     finally:
         for other in others:
             other.process.resume()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from benchmarks.serving.protocol import INFER, INFER_UINT8, JSON, PREDICT, RAW, Protocol
 
+from mnist_server.worker_process import ENVIRONMENT
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = REPOSITORY / ".venv-serving"
 SERVERS = Path(__file__).resolve().with_name("servers")
@@ -124,6 +126,12 @@ def _echo(shared: Path, folder: Path, port: int) -> Launch:
     return Launch(command, versions=versions(Path(sys.executable), ("grpcio", "numpy")))
 
 
+def _bare_loop(shared: Path, folder: Path, port: int) -> Launch:
+    command = [sys.executable, str(SERVERS / "bare_loop.py"), str(port)]
+    # As our own workers are started.
+    return Launch(command, dict(ENVIRONMENT), versions(Path(sys.executable), ("grpcio", "numpy")))
+
+
 def _null(shared: Path, folder: Path, port: int) -> Launch:
     library = (
         subprocess.run(
@@ -232,13 +240,14 @@ OURS = Recipe("mnist-grpc", (PREDICT, INFER), ours())
 PUBLIC = Recipe("mnist-grpc, public path", (PREDICT, INFER), ours(fast=False))
 TWO_WORKERS = Recipe("mnist-grpc, two workers", (PREDICT,), ours(options=("--workers", "2")))
 ECHO = Recipe("grpc.server echo", (RAW,), _echo)
+BARE = Recipe("bare completion queue", (RAW,), _bare_loop)
 NULL = Recipe("C++ null server", (PREDICT, INFER), _null, computes=False)
 TRITON = Recipe("Triton", (INFER, INFER_UINT8), _triton)
 MLSERVER = Recipe("MLServer", (INFER,), _mlserver)
 KSERVE = Recipe("KServe", (INFER,), _kserve)
 LITSERVE = Recipe("LitServe", (JSON,), _litserve)
 BENTOML = Recipe("BentoML", (JSON,), _bentoml)
-RECIPES = (OURS, TRITON, PUBLIC, NULL, ECHO, KSERVE, MLSERVER, LITSERVE, BENTOML)
+RECIPES = (OURS, TRITON, PUBLIC, NULL, BARE, ECHO, KSERVE, MLSERVER, LITSERVE, BENTOML)
 NOT_RUN = {
     "TorchServe": "archived by its owners, and not tried",
     "Ray Serve": "its processes listen beyond the loopback",

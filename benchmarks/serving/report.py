@@ -36,8 +36,9 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     )
     yield from _paragraph(
         "The null server computes nothing and answers every request, of any size, with the answer to one "
-        "image: a limit, not a peer. MLServer, KServe and Triton get float32 as the Open Inference Protocol "
-        "has it, Triton uint8 too, which its own models may take; LitServe and BentoML speak HTTP."
+        "image: a limit, not a peer. So is the bare completion queue: Python, NumPy and gRPC's core, with "
+        "nothing else served. MLServer, KServe and Triton get float32 as the Open Inference Protocol has it, "
+        "Triton uint8 too, which its own models may take; LitServe and BentoML speak HTTP."
     )
     yield from _paragraph("![Requests and images a second, by contender](serving.png)")
     met = sum(bar["met"] for bar in results["bars"])

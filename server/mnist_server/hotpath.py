@@ -193,6 +193,7 @@ class HotPath:
             self._mark(call[0])
         elif len(method.messages) >= _TOGETHER:
             self._answer(method)
+            self._settle()
 
     def _mark(self, core: Any) -> None:
         self.start(core, self._round)
@@ -208,6 +209,7 @@ class HotPath:
             else:
                 for method in waiting:
                     self._answer(method)
+                self._settle()
         except Exception:
             log.exception("calls were not answered")
         return _NOTHING
@@ -233,8 +235,10 @@ class HotPath:
         else:
             for (_, _, call), data, answer in zip(calls, messages, answers, strict=True):
                 call.answer(data, answer)
-            while self.unsettled:
-                self.unsettled.pop().settle()
+
+    def _settle(self) -> None:
+        while self.unsettled:
+            self.unsettled.pop().settle()
 
     def _without_late(
         self, method: Method, calls: list[Waiting], messages: list[bytes], now: float

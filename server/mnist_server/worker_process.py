@@ -19,7 +19,8 @@ FAILED = b"failed "
 # What glibc would do otherwise is to give the memory of each large message back to the kernel and to fetch it
 # again, page by page, for the next.
 _MALLOC_BYTES = str(32 * 2**20)
-_ENVIRONMENT = {
+# What workers are started with, unless the server itself was started with something else.
+ENVIRONMENT = {
     # Read by OpenBLAS when NumPy is loaded: one thread a product leaves the cores to the requests.
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": _MALLOC_BYTES,
@@ -54,7 +55,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             pass_fds=[slots.descriptor],
             process_group=0,
-            env=_ENVIRONMENT | os.environ,
+            env=ENVIRONMENT | os.environ,
             bufsize=0,
         )
 
