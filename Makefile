@@ -14,6 +14,9 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 	sed -i.bak 's/^from google.protobuf import descriptor_pool as/from mnist_proto.inference import descriptors as/' \
 	$(1)/mnist_proto/inference/*_pb2.py && rm $(1)/mnist_proto/inference/*.bak
 
+# How gRPC's core works in a worker (worker_process.py); tests that run a server in their own process try both.
+AS_WORKERS = GRPC_EXPERIMENTS=-event_engine_listener,fuse_filters
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
 	test-faults bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution check-triton bench-serving \
@@ -29,12 +32,12 @@ demo: setup ## train, evaluate and predict over gRPC, from nothing
 
 test: setup check-proto lint ## what CI runs: stubs, style, types, layers, tests
 	$(BIN)/pytest
-	GRPC_EXPERIMENTS=-event_engine_listener $(BIN)/pytest tests/server/test_hotpath.py  # as workers have it
+	$(AS_WORKERS) $(BIN)/pytest tests/server/test_hotpath.py tests/server/test_serving.py
 	$(MAKE) test-lowest
 
 test-lowest: .venv-lowest/made ## the server's tests with the oldest grpcio and protobuf that are promised
 	.venv-lowest/bin/pytest -p no:cacheprovider tests/proto tests/server
-	GRPC_EXPERIMENTS=-event_engine_listener .venv-lowest/bin/pytest -p no:cacheprovider tests/server/test_hotpath.py
+	$(AS_WORKERS) .venv-lowest/bin/pytest -p no:cacheprovider tests/server/test_hotpath.py tests/server/test_serving.py
 
 lint: setup
 	$(BIN)/ruff check

@@ -65,11 +65,14 @@ def test_the_thread_that_serves_reads_the_sockets_unless_someone_has_said_otherw
         monkeypatch.setenv("GRPC_EXPERIMENTS", own)
     worker = WorkerProcess(0, slots)
     try:
-        variables = Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+        deadline = time.monotonic() + TIMEOUT
+        while not (data := Path(f"/proc/{worker.pid}/environ").read_bytes()):  # it is just being started
+            assert time.monotonic() < deadline
+        variables = data.split(b"\0")
     finally:
         worker.kill()
     found = [variable for variable in variables if variable.startswith(b"GRPC_EXPERIMENTS=")]
-    assert found == [f"GRPC_EXPERIMENTS={own or '-event_engine_listener'}".encode()]
+    assert found == [f"GRPC_EXPERIMENTS={own or '-event_engine_listener,fuse_filters'}".encode()]
 
 
 def test_drains_and_leaves(worker: WorkerProcess, slots: Slots, directory: DataDirectory, port: Port) -> None:
