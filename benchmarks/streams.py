@@ -8,6 +8,7 @@ watchers. Writes results/streams.json and results/streams.md; ends with 1 if a b
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ BARS = {
 def main() -> int:
     """Measures, writes the results, and returns the exit status."""
     dataset = load_dataset("mnist")
+    load = os.getloadavg()[0]
     phases: dict[str, dict[str, Any]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -93,7 +95,13 @@ def main() -> int:
         "bars": {
             bar: {"measured": figures.get(bar), "most": BARS.get(bar), "met": ok} for bar, ok in met.items()
         },
-        "machine": machine() | {"blas_threads": info.environment.blas_threads, "grpcio": grpc.__version__},
+        "machine": machine()
+        | {
+            "blas_threads": info.environment.blas_threads,
+            "grpcio": grpc.__version__,
+            "niceness": os.nice(0),
+            "load_average": round(load, 1),
+        },
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "streams.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -276,7 +284,8 @@ def report(results: dict[str, Any]) -> str:
         "# Watchers of a training",
         "",
         f"`{results['command']}` on {machine_['cpu']}, {machine_['cores']} cores, "
-        f"Python {machine_['python']}, grpcio {machine_['grpcio']}.",
+        f"Python {machine_['python']}, grpcio {machine_['grpcio']}; "
+        f"load average before it {machine_['load_average']}, niceness {machine_['niceness']}.",
         "",
         f"{configuration['watchers']} watchers of one job ({configuration['network']} on "
         f"{configuration['train_images']:,} images), {configuration['calls_a_second']} predictions a second.",

@@ -56,6 +56,8 @@ class _JobFeed:
         self.tail: tuple[pb.TrainingEvent, ...] = ()
         self.progress: pb.Progress | None = None
         self.wake: set[threading.Event] = set()
+        # Its watchers are about to be woken: they will find all that is new by then.
+        self.told = False
 
 
 class Feed:
@@ -225,17 +227,23 @@ class Feed:
                 feed.tail = (feed.tail + tuple(events))[-_TAIL:]
                 feed.last_sequence = events[-1].sequence  # before `ended`, which says that it is the last
                 feed.ended = events[-1].WhichOneof("event") in _LAST_EVENTS
-                self._news.put(feed)
+                self._tell(feed)
 
     def _look_for_progress(self) -> None:
         for _, feed in self._watched():
             progress = read_progress(feed.folder)
             if progress is not None and progress != feed.progress:
                 feed.progress = progress
-                self._news.put(feed)
+                self._tell(feed)
+
+    def _tell(self, feed: _JobFeed) -> None:
+        if not feed.told:
+            feed.told = True
+            self._news.put(feed)
 
     def _wake(self) -> None:
         while (feed := self._news.get()) is not None:
+            feed.told = False  # before anybody looks, so that nothing new is missed
             with self._lock:  # who joins later looks for itself
                 sleeping = list(feed.wake)
             for start in range(0, len(sleeping), _WOKEN_TOGETHER):

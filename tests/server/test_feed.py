@@ -341,6 +341,30 @@ def test_watchers_are_woken_a_few_at_a_time_with_pauses_between(
     assert [watcher.sequences() for watcher in watchers] == [[2]] * 5
 
 
+def test_watchers_that_are_being_woken_are_to_be_woken_once_more_at_most(
+    feed: Feed, trainer: Jobs, make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast events come: whoever wakes finds all of them."""
+    name = make_job()
+    watchers = [Watcher(feed, name) for _ in range(3)]
+    assert [watcher.event().sequence for watcher in watchers] == [1] * 3
+    let = threading.Event()
+    monkeypatch.setattr(feed_module, "_WOKEN_TOGETHER", 1)
+    monkeypatch.setattr(feed_module, "_pause", lambda seconds: let.wait(SECONDS))
+    for number in range(100):
+        trainer.append(name, epoch(number), durable=False)
+        if number % 10 == 0:
+            time.sleep(0.05)  # the poller looks every 20 ms
+    trainer.append(name, FAILED)
+    deadline = time.monotonic() + SECONDS
+    while feed._feeds[name].last_sequence < 102:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert feed._news.qsize() <= 1
+    let.set()
+    assert [watcher.sequences() for watcher in watchers] == [list(range(2, 103))] * 3
+
+
 def test_the_more_watch_the_more_seldom_they_hear_of_progress(
     directory: DataDirectory,
     feed: Feed,
