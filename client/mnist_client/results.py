@@ -14,6 +14,16 @@ from numpy.typing import NDArray
 # Prediction
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box on a picture, in its pixels, turned as its EXIF orientation says."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """Which digit one image is."""
@@ -28,6 +38,14 @@ class Prediction:
     """What the network saw, (H, W), 0 = paper, 255 = ink, if it was asked for."""
     class_names: tuple[str, ...] = ()
     """What the classes are called, (C,); none: by their numbers."""
+    score: float | None = None
+    """How much the image looks like a digit at all, 0 to 1, if it was asked for."""
+    is_digit: bool | None = None
+    """Whether that is enough to call it one, if it was asked for."""
+    image: int | None = None
+    """Which of the images it is on, from 0, where all digits were asked for."""
+    box: Box | None = None
+    """Where on that image, if all digits were asked for."""
 
     @property
     def name(self) -> str:
@@ -51,6 +69,14 @@ class Predictions:
     """What the network saw, (B, H, W), if it was asked for."""
     class_names: tuple[str, ...] = ()
     """What the classes are called, (C,); none: by their numbers."""
+    scores: NDArray[np.float32] | None = None
+    """How much each image looks like a digit at all, (B,), 0 to 1, if it was asked for."""
+    are_digits: NDArray[np.bool_] | None = None
+    """Whether that is enough to call it one, (B,), if it was asked for."""
+    images: NDArray[np.intp] | None = None
+    """Which of the images each digit is on, (B,), from 0, where all were asked for: B is their number."""
+    boxes: NDArray[np.int64] | None = None
+    """Where on that image, (B, 4), as `Box` has it, if all digits were asked for."""
 
     def __len__(self) -> int:
         return len(self.digits)
@@ -62,6 +88,10 @@ class Predictions:
             self.probabilities[index],
             None if self.inputs is None else self.inputs[index],
             self.class_names,
+            None if self.scores is None else float(self.scores[index]),
+            None if self.are_digits is None else bool(self.are_digits[index]),
+            None if self.images is None else int(self.images[index]),
+            None if self.boxes is None else Box(*self.boxes[index].tolist()),
         )
 
     def __iter__(self) -> Iterator[Prediction]:

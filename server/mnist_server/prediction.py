@@ -12,7 +12,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from numpy.typing import NDArray
 
 from mnist_core import InvalidValue
-from mnist_core.pictures import PictureError, to_digit
+from mnist_core.digit_score import IS_DIGIT, digit_scores
+from mnist_core.pictures import DigitInPicture, PictureError, read, read_all
 from mnist_proto.arrays import array_to_pixels, field_head, pixels_to_array, varint
 from mnist_proto.v1 import prediction_pb2 as pb
 from mnist_proto.v1 import prediction_pb2_grpc
@@ -27,7 +28,7 @@ from mnist_server.status import to_status
 
 PREDICT = "/mnist.v1.PredictionService/Predict"
 PREDICT_STREAM = "/mnist.v1.PredictionService/PredictStream"
-DIGIT_SIZE = 28  # what to_digit makes
+DIGIT_SIZE = 28  # what pictures are made into
 
 # A context in which slow work is done.
 Aside = Callable[[], AbstractContextManager[object]]
@@ -45,6 +46,7 @@ class _Asked(NamedTuple):
     height: int
     width: int
     pictures: int
+    aside: bool  # it asks for what takes longer than a forward pass
     return_inputs: bool
 
 
@@ -55,6 +57,14 @@ class _Group(NamedTuple):
     places: list[int]  # of each among all requests
     asked: list[_Asked]
     pixels: list[bytes]
+
+
+class _Images(NamedTuple):
+    """What a request asks about."""
+
+    pixels: NDArray[np.uint8]  # (B, H, W)
+    borders: list[float] | None = None  # how much of it is inked, of the pictures that they were made of
+    found: list[tuple[int, DigitInPicture]] | None = None  # each with its picture's place, of all_digits
 
 
 class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
@@ -71,7 +81,8 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     def predict(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
         """Answers many Predict requests at once, those of one model with one forward pass: rpc.HotMethod.
 
-        Pictures, requests of many images and those for a model that is not in memory are left for Later.
+        Pictures, requests of many images or for scores, and those for a model that is not in memory are left
+        for Later.
         """
         read = self._recurring.read
         parsed: list[tuple[_Asked, bytes] | Exception] = []
@@ -129,7 +140,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
                 continue
             asked, pixels = request
             model = self._registry.held(asked.model)
-            if model is None or asked.pictures:
+            if model is None or asked.pictures or asked.aside:
                 continue
             size = model.height * model.width
             if not pixels or asked.height != model.height or asked.width != model.width or len(pixels) % size:
@@ -166,15 +177,28 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             if request.pixels:
                 raise InvalidValue("pixels", f"{len(request.pixels)} bytes", "none beside encoded_images")
             with aside():
-                images = self._decode(request, context)
+                asked = self._decode(request, context)
+            images = asked.pixels
             _check_size(images, model, "encoded_images")
         else:
+            if request.all_digits:
+                raise InvalidValue("all_digits", "true", "false where there are no encoded_images")
             images = self._pixels(request.pixels, request.height, request.width, model)
+            asked = _Images(images)
+        if request.score_digits and images.shape[1:] != (DIGIT_SIZE, DIGIT_SIZE):
+            expected = f"false for images that are not {DIGIT_SIZE} x {DIGIT_SIZE}"
+            raise InvalidValue("score_digits", "true", expected)
         began = perf_counter_ns()
         probabilities = forward(model, images, lambda: check_wanted(context))
         self._metrics.forward(model.name, 1, len(images), perf_counter_ns() - began)
         [answer] = _encode(model, probabilities, [len(images)])
-        return answer + _inputs(array_to_pixels(images), model) if request.return_inputs else answer
+        if request.return_inputs:
+            answer += _inputs(array_to_pixels(images), model)
+        if request.score_digits:
+            scores = digit_scores(images, asked.borders)
+            scored = pb.PredictResponse(digit_scores=scores, is_digit=scores >= IS_DIGIT)
+            answer += scored.SerializeToString()
+        return answer + _boxes(asked.found) if asked.found else answer
 
     def _pixels(self, pixels: bytes, height: int, width: int, model: Model) -> NDArray[np.uint8]:
         images = read_pixels(pixels, height, width, self._limits)
@@ -184,26 +208,36 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         _check_size(images, model, "height")
         return images
 
-    def _decode(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> NDArray[np.uint8]:
+    def _decode(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> _Images:
         count = len(request.encoded_images)
         if count > self._limits.max_encoded_images:
             raise InvalidValue(
                 "encoded_images", f"{count} pictures", f"at most {self._limits.max_encoded_images}"
             )
-        digits = np.empty((count, DIGIT_SIZE, DIGIT_SIZE), dtype=np.uint8)
+        read_ones: list[tuple[NDArray[np.uint8], float]] = []
+        found: list[tuple[int, DigitInPicture]] = []
         for index, encoded in enumerate(request.encoded_images):
             check_wanted(context)  # a large picture may take half a second
             try:
-                digits[index] = to_digit(encoded)
+                if request.all_digits:
+                    found += [(index, digit) for digit in read_all(encoded)]
+                else:
+                    read_ones.append(read(encoded))
             except PictureError as error:
                 raise InvalidValue(f"encoded_images[{index}]", error.found, error.expected) from None
-        return digits
+        if request.all_digits:
+            read_ones = [(digit.digit, digit.border) for _, digit in found]
+        digits = np.empty((len(read_ones), DIGIT_SIZE, DIGIT_SIZE), dtype=np.uint8)
+        for place, (digit, _) in enumerate(read_ones):
+            digits[place] = digit
+        return _Images(digits, [border for _, border in read_ones], found)
 
 
 def _split(request: pb.PredictRequest) -> tuple[_Asked, bytes]:
     """Returns what a request says besides its pixels, and them."""
     pictures = len(request.encoded_images)
-    asked = _Asked(request.model, request.height, request.width, pictures, request.return_inputs)
+    aside = request.score_digits or request.all_digits
+    asked = _Asked(request.model, request.height, request.width, pictures, aside, request.return_inputs)
     return asked, request.pixels
 
 
@@ -223,6 +257,8 @@ def forward(
     model: Model, images: NDArray[np.uint8], before_each: Callable[[], None] | None = None
 ) -> NDArray[np.float32]:
     """Returns the probabilities (B, C) of images (B, H, W), a chunk at a time."""
+    if not len(images):
+        return np.empty((0, model.classes), dtype=np.float32)
     chunk = model.chunk
     if len(images) <= chunk:
         return model.network.predict(images).astype(np.float32, copy=False)
@@ -252,7 +288,7 @@ def _encode(model: Model, probabilities: NDArray[np.float32], counts: list[int])
     confidences = probabilities.max(axis=1).astype("<f4", copy=False).tobytes()
     rows = probabilities.astype("<f4", copy=False).tobytes()
     answers = []
-    start = known = 0
+    start, known = 0, -1
     for count in counts:
         stop = start + count
         if count != known:  # most have as many images as the one before
@@ -299,3 +335,15 @@ def _inputs(pixels: bytes, model: Model) -> bytes:
     """Returns the fields of a PredictResponse that say what the network saw, on the wire."""
     seen = pb.PredictResponse(inputs=pixels, input_height=model.height, input_width=model.width)
     return seen.SerializeToString()
+
+
+def _boxes(found: list[tuple[int, DigitInPicture]]) -> bytes:
+    """Returns the fields of a PredictResponse that say where each digit was found, on the wire."""
+    boxes = pb.PredictResponse(
+        pictures=[picture for picture, _ in found],
+        box_tops=[digit.top for _, digit in found],
+        box_lefts=[digit.left for _, digit in found],
+        box_heights=[digit.height for _, digit in found],
+        box_widths=[digit.width for _, digit in found],
+    )
+    return boxes.SerializeToString()

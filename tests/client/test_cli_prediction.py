@@ -270,3 +270,53 @@ def test_an_unknown_model_is_not_found_and_those_there_are_told(trained: str, fo
 def test_what_does_not_go_together_is_a_usage_error(words: list[str]) -> None:
     result = predict("127.0.0.1:1", *words)
     assert result.exit_code == ExitCode.USAGE
+
+
+@pytest.fixture
+def page(tmp_path: Path, digits: Dataset) -> Path:
+    """A page with three test digits in a row, dark on light, each on a square of 120 pixels."""
+    image = pytest.importorskip("PIL.Image", reason="pictures are Pillow's to write")
+    assert digits.test is not None
+    row = np.zeros((40, 120), np.uint8)
+    for place in range(3):
+        row[6:34, place * 40 + 6 : place * 40 + 34] = digits.test.images[place]
+    path = tmp_path / "page.png"
+    image.fromarray(255 - np.kron(row, np.ones((3, 3), np.uint8))).save(path)
+    return path
+
+
+def test_all_digits_on_a_picture_with_their_boxes(trained: str, page: Path) -> None:
+    with Client(trained) as client:
+        expected = client.predict(str(page), all_digits=True).digits.tolist()
+    assert len(expected) == 3
+    result = predict(trained, "--all", str(page), "-o", "jsonl")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["source"] for record in records] == [str(page)] * 3
+    assert [record["digit"] for record in records] == expected
+    lefts = [record["box"]["left"] for record in records]
+    assert [left // 120 for left in lefts] == [0, 1, 2]
+    lines = predict(trained, "--all", str(page)).stdout.splitlines()
+    for line, digit, left in zip(lines, expected, lefts, strict=True):
+        assert re.fullmatch(
+            rf"{re.escape(str(page))}: {digit} \(\d+\.\d %\), \d+ x \d+ pixels at {left}, \d+", line
+        )
+
+
+def test_show_draws_the_boxes(trained: str, page: Path) -> None:
+    plain = predict(trained, "--all", str(page)).stdout.splitlines()
+    shown = predict(trained, "--all", "--show", str(page)).stdout.splitlines()
+    drawing = shown[: -len(plain)]
+    assert shown[-len(plain) :] == plain
+    assert len(drawing) in range(10, 25)
+    edges = [line for line in drawing if re.search(r"([+@]{8,}.*){3}", line)]
+    assert len(edges) >= 1, "\n".join(drawing)
+
+
+def test_scores_are_told_when_asked(trained: str, folder: Path) -> None:
+    np.save(folder / "blank.npy", np.zeros((28, 28), np.uint8))
+    names = [str(folder / "0.png"), str(folder / "blank.npy")]
+    result = predict(trained, "--score", *names, "-o", "jsonl")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["is_digit"] for record in records] == [True, False]
+    assert records[1]["score"] == 0
+    assert "score 0.00: no digit" in predict(trained, "--score", names[1]).stdout

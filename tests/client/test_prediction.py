@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_client import DataError, DataNotFound, InternalError, InvalidInput, Limits, Predictions
+from mnist_client import Box, DataError, DataNotFound, InternalError, InvalidInput, Limits, Predictions
 from mnist_client.prediction import (
     in_terms_of_images,
     predict_requests,
@@ -247,3 +247,43 @@ def test_an_answer_that_does_not_fit_is_the_servers_fault(changed: dict[str, Any
     assert len(to_predictions([(positions, pb.PredictResponse(**columns))])) == 2
     with pytest.raises(InternalError, match="for 2 images"):
         to_predictions([(positions, pb.PredictResponse(**{**columns, **changed}))])
+
+
+def found(pictures: list[int], digits: list[int]) -> pb.PredictResponse:
+    """The answer to pictures on which so many digits were found, each 10 pixels below the last."""
+    count = len(digits)
+    return pb.PredictResponse(
+        model="models/mnist/versions/1",
+        digits=digits,
+        confidences=[1.0] * count,
+        probabilities=[0.1] * 10 * count,
+        classes=10,
+        pictures=pictures,
+        box_tops=range(0, 10 * count, 10),
+        box_lefts=[5] * count,
+        box_heights=[8] * count,
+        box_widths=[6] * count,
+        digit_scores=[0.25] * count,
+        is_digit=[False] * count,
+    )
+
+
+def test_all_digits_are_put_in_the_order_of_their_pictures() -> None:
+    answers = [(np.array([0, 2]), found([0, 1, 1], [7, 1, 2])), (np.array([1]), found([0, 0], [3, 4]))]
+    predictions = to_predictions(answers, all_digits=True)
+    assert [(one.image, one.digit) for one in predictions] == [(0, 7), (1, 3), (1, 4), (2, 1), (2, 2)]
+    assert [one.box and one.box.top for one in predictions] == [0, 0, 10, 10, 20]
+    assert predictions[0].box == Box(0, 5, 8, 6)
+    assert (predictions[0].score, predictions[0].is_digit) == (0.25, False)
+
+
+def test_pictures_without_a_digit_have_no_answers() -> None:
+    assert len(to_predictions([(np.array([0, 1]), found([], []))], all_digits=True)) == 0
+
+
+def test_what_is_asked_of_every_image_is_in_every_request(limits: Limits) -> None:
+    picture = Image.new("L", (20, 20))
+    asked = list(predict_requests([marked(1), picture], limits, score=True, all_digits=True))
+    assert [(request.score_digits, request.all_digits) for _, request in asked] == [(True, True)] * 2
+    plain = list(predict_requests([marked(1), picture], limits))
+    assert not any(request.score_digits or request.all_digits for _, request in plain)

@@ -397,12 +397,12 @@ def test_pictures_keep_nobody_from_an_answer(
     """However many calls decode, and however long that takes, those that bring pixels are answered."""
     decoding, done = threading.Semaphore(0), threading.Event()
 
-    def slow(encoded: bytes) -> NDArray[np.uint8]:
+    def slow(encoded: bytes) -> tuple[NDArray[np.uint8], float]:
         decoding.release()
         assert done.wait(30)
-        return np.zeros((28, 28), np.uint8)
+        return np.zeros((28, 28), np.uint8), 0.0
 
-    monkeypatch.setattr("mnist_server.prediction.to_digit", slow)
+    monkeypatch.setattr("mnist_server.prediction.read", slow)
     picture = pb.PredictRequest(encoded_images=[encode(images[0])])
     calls = [stub.Predict.future(picture, timeout=30) for _ in range(8)]
     try:
@@ -415,3 +415,76 @@ def test_pictures_keep_nobody_from_an_answer(
         done.set()
     for call in calls:
         assert call.result().digits
+
+
+# Every digit on a picture, and how much each looks like one
+
+
+def sheet(digits: NDArray[np.uint8], *, enlarged: int = 3) -> bytes:
+    """A page with these digits in rows of three, dark on light; each on a square of 40 by 40, enlarged."""
+    rows = -(-len(digits) // 3)
+    page = np.zeros((rows * 40, 120), np.uint8)
+    for place, digit in enumerate(digits):
+        page[place // 3 * 40 + 6 :, place % 3 * 40 + 6 :][:28, :28] = digit
+    return encode(255 - np.kron(page, np.ones((enlarged, enlarged), np.uint8)))
+
+
+def test_all_digits_of_several_pictures_in_reading_order(
+    stub: PredictionServiceStub, images: NDArray[np.uint8]
+) -> None:
+    blank = encode(np.full((200, 300), 240, np.uint8))
+    request = pb.PredictRequest(
+        encoded_images=[sheet(images[:5]), blank, sheet(images[5:7])], all_digits=True, return_inputs=True
+    )
+    response = stub.Predict(request, timeout=DEADLINE)
+    assert list(response.pictures) == [0] * 5 + [2] * 2
+    boxes = np.array([response.box_tops, response.box_lefts, response.box_heights, response.box_widths]).T
+    for place, image, box in zip([*range(5), 0, 1], images[:7], boxes.tolist(), strict=True):
+        top, left, height, width = box
+        inked = 3 * (np.ptp(np.flatnonzero((image > 100).any(axis=1))) + 1)
+        assert 0.75 * inked <= height <= inked + 9
+        assert place // 3 * 120 <= top < top + height <= (place // 3 + 1) * 120
+        assert place % 3 * 120 <= left < left + width <= (place % 3 + 1) * 120
+    seen = np.frombuffer(response.inputs, np.uint8).reshape(7, 28, 28)
+    assert np.abs(seen.astype(int) - images[:7]).mean() < 20
+    of_inputs = stub.Predict(ask(seen), timeout=DEADLINE)
+    assert list(response.digits) == list(of_inputs.digits)
+    assert len(response.probabilities) == 70
+
+
+def test_no_digit_on_any_picture(stub: PredictionServiceStub) -> None:
+    blank = encode(np.full((200, 300), 240, np.uint8))
+    request = pb.PredictRequest(
+        encoded_images=[blank, blank], all_digits=True, return_inputs=True, score_digits=True
+    )
+    response = stub.Predict(request, timeout=DEADLINE)
+    assert response.model == "models/mnist/versions/1"
+    columns = (response.digits, response.pictures, response.probabilities, response.digit_scores)
+    assert [len(column) for column in columns] == [0, 0, 0, 0]
+
+
+def test_digits_are_scored_when_asked_by_either_way_in(
+    stub: PredictionServiceStub, images: NDArray[np.uint8]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint8)
+    mixed = np.concatenate([images[:10], noise, np.zeros((1, 28, 28), np.uint8)])
+    plain = stub.Predict(ask(mixed), timeout=DEADLINE)
+    assert not plain.digit_scores
+    assert not plain.is_digit
+    of_pixels = stub.Predict(ask(mixed, score_digits=True), timeout=DEADLINE)
+    assert_equal(of_pixels, plain)  # a digit is named all the same
+    of_pictures = stub.Predict(
+        pb.PredictRequest(encoded_images=list(map(encode, mixed)), score_digits=True), timeout=DEADLINE
+    )
+    for answer in (of_pixels, of_pictures):
+        assert list(answer.is_digit) == [score >= 0.5 for score in answer.digit_scores]
+        assert sum(answer.is_digit[:10]) >= 9
+        assert max(answer.digit_scores[10:]) < 0.5
+    assert of_pixels.digit_scores[-1] == 0
+
+
+def test_what_cannot_be_asked_of_pixels(stub: PredictionServiceStub, images: NDArray[np.uint8]) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Predict(ask(images, all_digits=True), timeout=DEADLINE)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "all_digits" in str(caught.value.details())

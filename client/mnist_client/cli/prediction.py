@@ -1,11 +1,14 @@
 """`predict`: names the digits in image files, and draws what the network saw of them."""
 
+import dataclasses
 import glob
+import io
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -25,12 +28,21 @@ from mnist_client.terminal import Greys, draw_bar, draw_image, greys, is_unicode
 # Enough to make a call's cost small beside its images, few enough that answers come soon.
 _BATCH = 64
 _MOST_BAR_CELLS = 30
+_MOST_COLUMNS = 120
 _BESIDE_THE_BAR = 17  # blanks, the digit and its percentage
 
 Image = bytes | NDArray[np.uint8]
 Source = tuple[str, Image]
-Answer = tuple[str, str, Prediction]  # source, the exact model version, what it said
+Answer = tuple[Source, str, Prediction]  # what it is about, the exact model version, what it said
 Complain = Callable[[str, Exception], None]
+
+
+class _Asked(NamedTuple):
+    """What is asked of every image."""
+
+    inputs: bool
+    score: bool
+    all_digits: bool
 
 
 @click.command()
@@ -40,6 +52,8 @@ Complain = Callable[[str, Exception], None]
 )
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="Tell the K most probable digits.")
 @click.option("--show", is_flag=True, help="Draw what the network saw, beside the probabilities.")
+@click.option("--score", is_flag=True, help="Tell how much each looks like a digit at all, 0 to 1.")
+@click.option("--all", "all_digits", is_flag=True, help="Find every digit on each picture, in reading order.")
 @shared_options()
 @pass_settings
 @click.pass_context
@@ -50,20 +64,27 @@ def predict(
     model: str | None,
     top_k: int | None,
     show: bool,
+    score: bool,
+    all_digits: bool,
 ) -> None:
     """Name the digits in images.
 
     An IMAGE is a file, a glob, a folder, - for standard input, a .npy or an IDX file. A picture may be of any
     size, dark on light or light on dark. One that cannot be read is told on standard error, the others are
     answered, and the exit code is that of the first that could not. With -o jsonl it is an object an image:
-    source, digit, name (what the class is called, else its number), confidence, probabilities, model, and
-    with --top-k also top_k.
+    source, digit, name (what the class is called, else its number), confidence, probabilities, model, with
+    --top-k also top_k, with --score also score and is_digit (a score of 0.5 or more; a digit is named all the
+    same).
+
+    With --all it is an object a digit, with its box too: top, left, height and width, in pixels of the
+    picture as it is seen. Digits that touch are found as one. --show draws each picture with its boxes.
 
     \b
     Example:
       mnist-client predict digit.png
       mnist-client predict --show --top-k 3 scans/
       mnist-client predict 'scans/*.png' -o jsonl
+      mnist-client predict --all --score meter.jpg
     """
     if show and settings.output != TABLE:
         raise click.UsageError(f"--show draws for people: expected -o table, not {settings.output}.")
@@ -77,10 +98,17 @@ def predict(
         complaints.append(exit_code(error))
 
     with settings.connect() as client:
-        answers = _answers(client, _sources(images, complain), complain, model=model, inputs=show)
+        asked = _Asked(show and not all_digits, score, all_digits)
+        answers = _answers(client, _sources(images, complain), complain, model=model, asked=asked)
         if settings.output == TABLE:
-            for source, _, prediction in answers:
-                _write(source, prediction, top_k, show)
+            for name, group in groupby(answers, key=lambda answer: answer[0][0]):
+                told = list(group)
+                image, predictions = told[0][0][1], [prediction for _, _, prediction in told]
+                if show and all_digits and isinstance(image, bytes):
+                    for line in _boxes(image, predictions):
+                        click.echo(line, color=True)
+                for prediction in predictions:
+                    _write(name, prediction, top_k, show and not all_digits)
         else:
             fields = [
                 "source",
@@ -90,6 +118,8 @@ def predict(
                 "probabilities",
                 "model",
                 *(["top_k"] if top_k else []),
+                *(["score", "is_digit"] if score else []),
+                *(["box"] if all_digits else []),
             ]
             write_records((_record(*answer, top_k) for answer in answers), settings.output, fields)
     if complaints:
@@ -124,31 +154,38 @@ def _files(argument: str) -> list[str]:
 
 
 def _answers(
-    client: Client, sources: Iterator[Source], complain: Complain, *, model: str | None, inputs: bool
+    client: Client, sources: Iterator[Source], complain: Complain, *, model: str | None, asked: _Asked
 ) -> Iterator[Answer]:
     """The answers, in the order of the images, as they come; one that is refused is refused alone."""
     while batch := list(islice(sources, _BATCH)):
         try:
-            parts = [_ask(client, batch, model, inputs)]
+            parts = [_ask(client, batch, model, asked)]
         except InvalidInput:
-            parts = [_alone(client, one, complain, model, inputs) for one in batch]
+            parts = [_alone(client, one, complain, model, asked) for one in batch]
         for part in parts:
             for answer in part:
                 model = answer[1]  # the version that answered first answers all
                 yield answer
 
 
-def _ask(client: Client, batch: Sequence[Source], model: str | None, inputs: bool) -> list[Answer]:
-    predictions = client.predict([image for _, image in batch], model=model, return_inputs=inputs)
+def _ask(client: Client, batch: Sequence[Source], model: str | None, asked: _Asked) -> list[Answer]:
+    predictions = client.predict(
+        [image for _, image in batch],
+        model=model,
+        return_inputs=asked.inputs,
+        score=asked.score,
+        all_digits=asked.all_digits,
+    )
+    on = range(len(batch)) if predictions.images is None else predictions.images.tolist()
     return [
-        (source, predictions.model, prediction)
-        for (source, _), prediction in zip(batch, predictions, strict=True)
+        (batch[place], predictions.model, prediction)
+        for place, prediction in zip(on, predictions, strict=True)
     ]
 
 
-def _alone(client: Client, one: Source, complain: Complain, model: str | None, inputs: bool) -> list[Answer]:
+def _alone(client: Client, one: Source, complain: Complain, model: str | None, asked: _Asked) -> list[Answer]:
     try:
-        return _ask(client, [one], model, inputs)
+        return _ask(client, [one], model, asked)
     except InvalidInput as error:
         complain(one[0], error)
         return []
@@ -164,9 +201,9 @@ def _name(prediction: Prediction, digit: int) -> str:
     return prediction.class_names[digit] if prediction.class_names else str(digit)
 
 
-def _record(source: str, model: str, prediction: Prediction, top_k: int | None) -> Record:
+def _record(source: Source, model: str, prediction: Prediction, top_k: int | None) -> Record:
     record: dict[str, object] = {
-        "source": source,
+        "source": source[0],
         "digit": prediction.digit,
         "name": prediction.name,
         "confidence": np.float32(prediction.confidence),
@@ -178,17 +215,48 @@ def _record(source: str, model: str, prediction: Prediction, top_k: int | None) 
             {"digit": digit, "name": _name(prediction, digit), "probability": np.float32(share)}
             for digit, share in _ranked(prediction, top_k)
         ]
+    if prediction.score is not None:
+        record["score"] = np.float32(prediction.score)
+        record["is_digit"] = prediction.is_digit
+    if prediction.box is not None:
+        record["box"] = dataclasses.asdict(prediction.box)
     return record
 
 
 def _write(source: str, prediction: Prediction, top_k: int | None, show: bool) -> None:
     ranked = _ranked(prediction, top_k or 1)
     told = ((_name(prediction, digit), share) for digit, share in ranked)
-    click.echo(f"{source}: " + ", ".join(f"{name} ({percent(share, 1)})" for name, share in told))
+    line = f"{source}: " + ", ".join(f"{name} ({percent(share, 1)})" for name, share in told)
+    if prediction.score is not None:
+        line += f", score {prediction.score:.2f}" + ("" if prediction.is_digit else ": no digit")
+    if prediction.box is not None:
+        box = prediction.box
+        line += f", {box.width} x {box.height} pixels at {box.left}, {box.top}"
+    click.echo(line)
     if show and prediction.input is not None:
         for line in _picture(prediction, prediction.input):
             click.echo(line, color=True)
         click.echo()
+
+
+def _boxes(encoded: bytes, predictions: Sequence[Prediction]) -> Iterator[str]:
+    """A picture, as wide as the terminal, with a box around each digit that was found."""
+    from PIL import Image, ImageDraw, ImageOps
+
+    with Image.open(io.BytesIO(encoded)) as file:
+        grey = ImageOps.exif_transpose(file).convert("L")
+    if np.median(np.asarray(grey)) > 127:
+        grey = ImageOps.invert(grey)  # a terminal shows paper black
+    columns = min(shutil.get_terminal_size().columns - 2, _MOST_COLUMNS)
+    scale = columns / grey.width
+    small = grey.resize((columns, max(round(grey.height * scale), 1)), Image.Resampling.BOX)
+    draw = ImageDraw.Draw(small)
+    for prediction in predictions:
+        if prediction.box is not None:
+            top, left, height, width = (round(side * scale) for side in dataclasses.astuple(prediction.box))
+            draw.rectangle((left - 1, top - 1, left + width, top + height), outline=255)
+    for line in draw_image(np.asarray(small), greys(sys.stdout)):
+        yield f"  {line}".rstrip()
 
 
 def _picture(prediction: Prediction, image: NDArray[np.uint8]) -> Iterator[str]:

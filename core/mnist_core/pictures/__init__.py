@@ -1,6 +1,10 @@
 """A picture, as a file holds it, becomes a digit as MNIST draws it: 28 x 28 grey levels, 0 paper, 255 ink."""
 
-from mnist_core.pictures.cleaning import clean
+from typing import NamedTuple
+
+import numpy as np
+
+from mnist_core.pictures.cleaning import border_share, digit_mask, ink_mask, soft, traces
 from mnist_core.pictures.decoding import (
     FORMATS,
     MAX_BYTES,
@@ -11,8 +15,9 @@ from mnist_core.pictures.decoding import (
     decode,
     distance_from_border,
 )
-from mnist_core.pictures.ink import Pixels, find_ink
-from mnist_core.pictures.normalization import SIZE, is_mnist, normalize
+from mnist_core.pictures.finding import MOST, find
+from mnist_core.pictures.ink import Ink, Pixels, find_ink
+from mnist_core.pictures.normalization import SIZE, bounds, is_mnist, normalize
 
 __all__ = [
     "FORMATS",
@@ -20,9 +25,28 @@ __all__ = [
     "MAX_JPEG_SCANS",
     "MAX_PIXELS",
     "MAX_TIFF_VALUES",
+    "MOST",
+    "DigitInPicture",
     "PictureError",
+    "border_of",
+    "read",
+    "read_all",
     "to_digit",
 ]
+
+
+class DigitInPicture(NamedTuple):
+    """One digit among those on a picture."""
+
+    digit: Pixels
+    """As `to_digit` makes it, (28, 28)."""
+    border: float
+    """The share of its picture's border that is inked, 0 to 1."""
+    top: int
+    """Of its box, in pixels of the picture, turned as its EXIF orientation says."""
+    left: int
+    height: int
+    width: int
 
 
 def to_digit(encoded: bytes) -> Pixels:
@@ -36,9 +60,57 @@ def to_digit(encoded: bytes) -> Pixels:
     Raises PictureError for bytes that are no such picture, are truncated or corrupt, are more than MAX_BYTES,
     or would decode to more than MAX_PIXELS.
     """
-    pixels = decode(encoded)
+    return read(encoded)[0]
+
+
+def read(encoded: bytes) -> tuple[Pixels, float]:
+    """Returns the digit, as `to_digit` does, and the share of the picture's border that is inked, 0 to 1.
+
+    Raises PictureError.
+    """
+    pixels = decode(encoded).pixels
     if pixels.shape[:2] == (SIZE, SIZE):
-        ink = distance_from_border(pixels)
-        if is_mnist(ink):
-            return ink
-    return normalize(clean(find_ink(pixels)))
+        levels = distance_from_border(pixels)
+        if is_mnist(levels):
+            return levels, border_of(levels)
+    ink = find_ink(pixels)
+    mask = ink_mask(ink)
+    kept = digit_mask(mask, traces(ink))
+    return normalize(soft(ink, kept)), border_share(mask)
+
+
+def read_all(encoded: bytes) -> list[DigitInPicture]:
+    """Returns every digit on a picture, row by row from the top, each row from the left.
+
+    At most MOST of them. What is 28 x 28 in MNIST's form is one, as `to_digit` says; a blank picture has
+    none. Digits that touch are found as one. Raises PictureError.
+    """
+    picture = decode(encoded)
+    pixels = picture.pixels
+    high, wide = pixels.shape[:2]
+    if (high, wide) == (SIZE, SIZE) and is_mnist(levels := distance_from_border(pixels)):
+        top, bottom, left, right = bounds(levels > 0)
+        return [DigitInPicture(levels, border_of(levels), top, left, bottom - top, right - left)]
+    ink = find_ink(pixels)
+    mask = ink_mask(ink)
+    found, border = [], border_share(mask)
+    for piece in find(mask, traces(ink)):
+        kept = np.zeros_like(mask)
+        kept[piece.top : piece.bottom, piece.left : piece.right] = piece.mask
+        # With room for soft edges, so that a page of digits costs little more than its ink.
+        part = (
+            slice(max(piece.top - 3, 0), piece.bottom + 3),
+            slice(max(piece.left - 3, 0), piece.right + 3),
+        )
+        own = Ink(ink.levels[part], ink.contrast, ink.noise)
+        digit = normalize(soft(own, kept[part]))
+        top, bottom = (round(row * picture.height / high) for row in (piece.top, piece.bottom))
+        left, right = (round(column * picture.width / wide) for column in (piece.left, piece.right))
+        box = (top, left, max(bottom - top, 1), max(right - left, 1))
+        found.append(DigitInPicture(digit, border, *box))
+    return found
+
+
+def border_of(image: Pixels) -> float:
+    """Returns the share of the border of an image (H, W), 0 = paper, 255 = ink, that is inked, 0 to 1."""
+    return border_share(image > 127)

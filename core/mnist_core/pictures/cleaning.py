@@ -10,19 +10,31 @@ Mask = NDArray[np.bool_]
 # Ink begins at this level where it is joined to ink of the other, and of that there must be some.
 _FAINT, _CLEAR = 0.3, 0.5
 _NOISES = 4.5  # standard deviations of the paper that are not ink yet
-_EIGHT = np.ones((3, 3), dtype=np.int8)  # pixels that meet at a corner are joined
+# Ruled lines cover no more of a picture than this, and are looked for in about so many of their pixels.
+_MOST_LINES = 0.2
+_SAMPLE = 20_000
+EIGHT = np.ones((3, 3), dtype=np.int8)  # pixels that meet at a corner are joined
 
 
 def clean(ink: Ink) -> Levels:
     """Returns the digit's own ink, (H, W), 0 to 1, all else 0. Where there is no ink, all is 0."""
-    from scipy import ndimage
+    return soft(ink, digit_mask(ink_mask(ink), traces(ink)))
 
-    mask = ink_mask(ink)
-    kept = digit_mask(mask, ink.levels > max(0.18, 3 * ink.noise))
+
+def traces(ink: Ink) -> Mask:
+    """Returns whatever may be ink, (H, W), however faint."""
+    found: Mask = ink.levels > max(0.18, 3 * ink.noise)
+    return found
+
+
+def soft(ink: Ink, kept: Mask) -> Levels:
+    """Returns the ink that was kept, (H, W), 0 to 1, with its soft edges."""
     if not kept.any():
         return np.zeros_like(ink.levels)
+    from scipy import ndimage
+
     # Its soft edges belong to it: what lies within two pixels, or within more where pixels are many.
-    around = ndimage.maximum_filter(kept.astype(np.uint8), 3 if max(mask.shape) <= 64 else 5) > 0
+    around = ndimage.maximum_filter(kept.astype(np.uint8), 3 if max(kept.shape) <= 64 else 5) > 0
     low = min(max(0.12, 2 * ink.noise), 0.3)
     levels = np.clip((ink.levels - low) / (0.9 - low), 0, 1)
     return np.where(around, levels, np.float32(0)).astype(np.float32)
@@ -36,7 +48,7 @@ def ink_mask(ink: Ink) -> Mask:
     faint = ink.levels > max(_FAINT, min(_NOISES * ink.noise, 0.6))
     if not clear.any():
         return clear
-    parts, count = ndimage.label(faint, _EIGHT)
+    parts, count = ndimage.label(faint, EIGHT)
     wanted = np.zeros(count + 1, dtype=bool)
     wanted[parts[clear]] = True
     wanted[0] = False
@@ -44,21 +56,19 @@ def ink_mask(ink: Ink) -> Mask:
     return mask
 
 
-def digit_mask(mask: Mask, traces: Mask) -> Mask:
-    """Returns the part of the ink (H, W) that is the digit. Traces are what may be ink, of lines say."""
+def digit_mask(mask: Mask, faint: Mask) -> Mask:
+    """Returns the part of the ink (H, W) that is the digit. `faint` has its traces, ruled lines say."""
     from scipy import ndimage
 
-    parts, count = ndimage.label(mask, _EIGHT)
-    lines = ruled(traces) if count > 1 or _crosses(mask) else None
+    parts, count = ndimage.label(mask, EIGHT)
+    lines = ruled(faint) if count > 1 or _crosses(mask) else None
     if lines is not None:
-        parts, count = ndimage.label(mask & ~lines, _EIGHT)
+        parts, count = ndimage.label(mask & ~lines, EIGHT)
     if count == 0:
         return mask
     areas = np.bincount(parts.ravel(), minlength=count + 1).astype(float)
     boxes = ndimage.find_objects(parts)
-    edge = np.zeros(count + 1, dtype=bool)
-    for side in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
-        edge[side] = True
+    edge = edge_parts(parts, count)
     extents = np.array(
         [0] + [max(b[0].stop - b[0].start, b[1].stop - b[1].start) for b in boxes], dtype=float
     )
@@ -70,10 +80,10 @@ def digit_mask(mask: Mask, traces: Mask) -> Mask:
         best, edge = int(weights.argmax()), np.zeros(count + 1, dtype=bool)
     keep = np.zeros(count + 1, dtype=bool)
     keep[best] = True
-    top, bottom, left, right = _box(boxes[best - 1])
+    top, bottom, left, right = box_of(boxes[best - 1])
     near = [part for part in range(1, count + 1) if not edge[part] and areas[part] >= 0.015 * areas[best]]
     for part in sorted(near, key=lambda part: -areas[part]) * 2:  # what joins may bring others near
-        up, down, west, east = _box(boxes[part - 1])
+        up, down, west, east = box_of(boxes[part - 1])
         gap = max(up - bottom, top - down, west - right, left - east, 0)
         if gap <= (0.25 if areas[part] > 0.08 * areas[best] else 0.1) * extents[best]:
             keep[part] = True
@@ -84,7 +94,21 @@ def digit_mask(mask: Mask, traces: Mask) -> Mask:
     return kept
 
 
-def _box(box: tuple[slice, slice]) -> tuple[int, int, int, int]:
+def border_share(mask: Mask) -> float:
+    """Returns the share of the border of (H, W) that is inked, 0 to 1: a digit keeps away from it."""
+    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+
+
+def edge_parts(parts: NDArray[np.int32], count: int) -> Mask:
+    """Returns which of so many labelled parts of (H, W) touch its border, (count + 1,)."""
+    edge = np.zeros(count + 1, dtype=bool)
+    for side in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        edge[side] = True
+    return edge
+
+
+def box_of(box: tuple[slice, slice]) -> tuple[int, int, int, int]:
+    """Returns a part's top, bottom, left and right, bottom and right exclusive."""
     return box[0].start, box[0].stop, box[1].start, box[1].stop
 
 
@@ -116,9 +140,11 @@ def _across(mask: Mask) -> Mask | None:
     # How far up and down the ink at a pixel goes: a line is thin, a stroke along it is not.
     thickest = _thickest(mask)
     thin = mask & (ndimage.grey_opening(mask.astype(np.uint8), (thickest + 1, 1)) == 0)
-    rows, columns = np.nonzero(thin)
-    if len(rows) < 0.4 * width:
-        return None
+    if not 0.4 * width < thin.sum() < _MOST_LINES * thin.size:
+        return None  # nothing as long as that, or noise, in which anything is a line
+    every = np.arange(0, width, max(1, int(thin.sum()) // _SAMPLE))
+    rows, columns = np.nonzero(thin[:, every])
+    columns = every[columns]
     lines = np.zeros_like(mask)
     center = columns - width / 2
     steps = np.arange(-0.1, 0.1001, 2 / width)
@@ -127,7 +153,7 @@ def _across(mask: Mask) -> Mask | None:
         offsets = np.round(rows - slope * center).astype(int) + height
         counts = np.bincount(offsets, minlength=3 * height)
         counts = counts[:-1] + counts[1:]  # a line may lie between two rows
-        for at in np.flatnonzero(counts > 0.6 * width):
+        for at in np.flatnonzero(counts > 0.6 * len(every)):
             best.append((float(counts[at]), float(slope), int(at) - height))
     if not best:
         return None

@@ -4,7 +4,7 @@ import io
 import struct
 import warnings
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +46,16 @@ class PictureError(ValueError):
         return self.reason
 
 
-def decode(encoded: bytes) -> Pixels:
-    """Returns the pixels (H, W, 1) grey or (H, W, 3) RGB of a picture file, reduced when the picture is big.
+class Decoded(NamedTuple):
+    """A picture's pixels, the right side up, reduced when the picture is big."""
 
-    Raises PictureError.
-    """
+    pixels: Pixels  # (H, W, 1) grey or (H, W, 3) RGB
+    height: int  # of the picture as it is, in its own pixels
+    width: int
+
+
+def decode(encoded: bytes) -> Decoded:
+    """Returns the pixels of a picture file. Raises PictureError."""
     if len(encoded) > MAX_BYTES:
         raise PictureError(f"a picture of {len(encoded)} bytes", f"at most {MAX_BYTES}")
     _check_tiff(encoded)
@@ -120,9 +125,10 @@ def _check_header(image: "Image.Image", encoded: bytes) -> None:
         raise PictureError(f"a JPEG of {scans} scans", f"at most {MAX_JPEG_SCANS}")
 
 
-def _read(image: "Image.Image") -> Pixels:
+def _read(image: "Image.Image") -> Decoded:
     from PIL import Image
 
+    width, height = image.size
     longer = max(image.size)
     if longer >= 2 * _REDUCED:
         # A JPEG can be decoded at a half, a quarter or an eighth of its size; for others this does nothing.
@@ -139,8 +145,10 @@ def _read(image: "Image.Image") -> Pixels:
         image = image.reduce(factor)
     if transpose is not None:
         image = image.transpose(transpose)
+        if transpose.value >= Image.Transpose.ROTATE_90 and transpose != Image.Transpose.ROTATE_180:
+            height, width = width, height
     pixels = np.asarray(image).reshape(image.height, image.width, -1)
-    return flatten(pixels) if pixels.shape[2] == 4 else pixels
+    return Decoded(flatten(pixels) if pixels.shape[2] == 4 else pixels, height, width)
 
 
 def _upright(image: "Image.Image") -> "Image.Transpose | None":

@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmnist_proto/v1/prediction.proto\x12\x08mnist.v1\"}\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06pixels\x18\x02 \x01(\x0c\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x16\n\x0e\x65ncoded_images\x18\x05 \x03(\x0c\x12\x15\n\rreturn_inputs\x18\x06 \x01(\x08\"\xbd\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igits\x18\x02 \x03(\r\x12\x13\n\x0b\x63onfidences\x18\x03 \x03(\x02\x12\x15\n\rprobabilities\x18\x04 \x03(\x02\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0e\n\x06inputs\x18\x06 \x01(\x0c\x12\x14\n\x0cinput_height\x18\x07 \x01(\r\x12\x13\n\x0binput_width\x18\x08 \x01(\r\x12\x13\n\x0b\x63lass_names\x18\t \x03(\t\"M\n\x14PredictStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x07request\x18\x02 \x01(\x0b\x32\x18.mnist.v1.PredictRequest\"\x88\x01\n\x15PredictStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x19.mnist.v1.PredictResponseH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.mnist.v1.PredictionErrorH\x00\x42\x08\n\x06result\"0\n\x0fPredictionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t2\xa9\x01\n\x11PredictionService\x12>\n\x07Predict\x12\x18.mnist.v1.PredictRequest\x1a\x19.mnist.v1.PredictResponse\x12T\n\rPredictStream\x12\x1e.mnist.v1.PredictStreamRequest\x1a\x1f.mnist.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmnist_proto/v1/prediction.proto\x12\x08mnist.v1\"\xa7\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06pixels\x18\x02 \x01(\x0c\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x16\n\x0e\x65ncoded_images\x18\x05 \x03(\x0c\x12\x15\n\rreturn_inputs\x18\x06 \x01(\x08\x12\x14\n\x0cscore_digits\x18\x07 \x01(\x08\x12\x12\n\nall_digits\x18\x08 \x01(\x08\"\xc5\x02\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igits\x18\x02 \x03(\r\x12\x13\n\x0b\x63onfidences\x18\x03 \x03(\x02\x12\x15\n\rprobabilities\x18\x04 \x03(\x02\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0e\n\x06inputs\x18\x06 \x01(\x0c\x12\x14\n\x0cinput_height\x18\x07 \x01(\r\x12\x13\n\x0binput_width\x18\x08 \x01(\r\x12\x13\n\x0b\x63lass_names\x18\t \x03(\t\x12\x14\n\x0c\x64igit_scores\x18\n \x03(\x02\x12\x10\n\x08is_digit\x18\x0b \x03(\x08\x12\x10\n\x08pictures\x18\x0c \x03(\r\x12\x10\n\x08\x62ox_tops\x18\r \x03(\r\x12\x11\n\tbox_lefts\x18\x0e \x03(\r\x12\x13\n\x0b\x62ox_heights\x18\x0f \x03(\r\x12\x12\n\nbox_widths\x18\x10 \x03(\r\"M\n\x14PredictStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x07request\x18\x02 \x01(\x0b\x32\x18.mnist.v1.PredictRequest\"\x88\x01\n\x15PredictStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x19.mnist.v1.PredictResponseH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.mnist.v1.PredictionErrorH\x00\x42\x08\n\x06result\"0\n\x0fPredictionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t2\xa9\x01\n\x11PredictionService\x12>\n\x07Predict\x12\x18.mnist.v1.PredictRequest\x1a\x19.mnist.v1.PredictResponse\x12T\n\rPredictStream\x12\x1e.mnist.v1.PredictStreamRequest\x1a\x1f.mnist.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mnist_proto.v1.prediction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTREQUEST']._serialized_start=45
-  _globals['_PREDICTREQUEST']._serialized_end=170
-  _globals['_PREDICTRESPONSE']._serialized_start=173
-  _globals['_PREDICTRESPONSE']._serialized_end=362
-  _globals['_PREDICTSTREAMREQUEST']._serialized_start=364
-  _globals['_PREDICTSTREAMREQUEST']._serialized_end=441
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=444
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=580
-  _globals['_PREDICTIONERROR']._serialized_start=582
-  _globals['_PREDICTIONERROR']._serialized_end=630
-  _globals['_PREDICTIONSERVICE']._serialized_start=633
-  _globals['_PREDICTIONSERVICE']._serialized_end=802
+  _globals['_PREDICTREQUEST']._serialized_start=46
+  _globals['_PREDICTREQUEST']._serialized_end=213
+  _globals['_PREDICTRESPONSE']._serialized_start=216
+  _globals['_PREDICTRESPONSE']._serialized_end=541
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=543
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=620
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=623
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=759
+  _globals['_PREDICTIONERROR']._serialized_start=761
+  _globals['_PREDICTIONERROR']._serialized_end=809
+  _globals['_PREDICTIONSERVICE']._serialized_start=812
+  _globals['_PREDICTIONSERVICE']._serialized_end=981
 # @@protoc_insertion_point(module_scope)

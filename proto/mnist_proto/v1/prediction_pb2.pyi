@@ -30,6 +30,8 @@ class PredictRequest(google.protobuf.message.Message):
     WIDTH_FIELD_NUMBER: builtins.int
     ENCODED_IMAGES_FIELD_NUMBER: builtins.int
     RETURN_INPUTS_FIELD_NUMBER: builtins.int
+    SCORE_DIGITS_FIELD_NUMBER: builtins.int
+    ALL_DIGITS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """models/{m}, models/{m}/versions/{n} or models/{m}/aliases/{a}. models/{m} is its alias `default`.
     Empty: models/mnist.
@@ -45,6 +47,15 @@ class PredictRequest(google.protobuf.message.Message):
     """Columns of each image, in pixels: the network's own. 0 only without pixels."""
     return_inputs: builtins.bool
     """Ask for the images that the network saw."""
+    score_digits: builtins.bool
+    """Ask how much each image looks like a digit at all: digit_scores and is_digit of the answer. Only for images
+    of 28 x 28 pixels.
+    """
+    all_digits: builtins.bool
+    """Ask for every digit on each picture, in reading order, instead of the one that a picture is of: row by row
+    from the top, each from the left. Digits that touch are found as one. At most 100 a picture, the largest; of
+    a blank picture none. Only with encoded_images.
+    """
     @property
     def encoded_images(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """Pictures as files hold them, one each: PNG, JPEG, BMP, GIF, TIFF, WebP or PGM, of any size, dark on
@@ -61,8 +72,10 @@ class PredictRequest(google.protobuf.message.Message):
         width: builtins.int = ...,
         encoded_images: collections.abc.Iterable[builtins.bytes] | None = ...,
         return_inputs: builtins.bool = ...,
+        score_digits: builtins.bool = ...,
+        all_digits: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoded_images", b"encoded_images", "height", b"height", "model", b"model", "pixels", b"pixels", "return_inputs", b"return_inputs", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["all_digits", b"all_digits", "encoded_images", b"encoded_images", "height", b"height", "model", b"model", "pixels", b"pixels", "return_inputs", b"return_inputs", "score_digits", b"score_digits", "width", b"width"]) -> None: ...
 
 Global___PredictRequest: typing_extensions.TypeAlias = PredictRequest
 
@@ -81,6 +94,13 @@ class PredictResponse(google.protobuf.message.Message):
     INPUT_HEIGHT_FIELD_NUMBER: builtins.int
     INPUT_WIDTH_FIELD_NUMBER: builtins.int
     CLASS_NAMES_FIELD_NUMBER: builtins.int
+    DIGIT_SCORES_FIELD_NUMBER: builtins.int
+    IS_DIGIT_FIELD_NUMBER: builtins.int
+    PICTURES_FIELD_NUMBER: builtins.int
+    BOX_TOPS_FIELD_NUMBER: builtins.int
+    BOX_LEFTS_FIELD_NUMBER: builtins.int
+    BOX_HEIGHTS_FIELD_NUMBER: builtins.int
+    BOX_WIDTHS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The exact version that answered, models/{m}/versions/{n}."""
     classes: builtins.int
@@ -111,6 +131,40 @@ class PredictResponse(google.protobuf.message.Message):
         numbers.
         """
 
+    @property
+    def digit_scores(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """How much each image looks like a digit (B), 0 to 1, whatever the model says of it: nothing, noise, scribbles,
+        letters and photographs of something else are low. Empty unless score_digits was set.
+        """
+
+    @property
+    def is_digit(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bool]:
+        """Whether that is 0.5 or more (B). A digit is named all the same. Empty unless score_digits was set."""
+
+    @property
+    def pictures(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Where all_digits was set, B is how many digits were found on all pictures together, and this is the picture
+        that each is on (B): its place in encoded_images, from 0. Empty otherwise.
+        """
+
+    @property
+    def box_tops(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The box around each digit (B), in pixels of its picture, turned as its EXIF orientation says: its first row
+        from the top. Empty unless all_digits was set, as the next three.
+        """
+
+    @property
+    def box_lefts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Its first column from the left."""
+
+    @property
+    def box_heights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Its rows."""
+
+    @property
+    def box_widths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Its columns."""
+
     def __init__(
         self,
         *,
@@ -123,8 +177,15 @@ class PredictResponse(google.protobuf.message.Message):
         input_height: builtins.int = ...,
         input_width: builtins.int = ...,
         class_names: collections.abc.Iterable[builtins.str] | None = ...,
+        digit_scores: collections.abc.Iterable[builtins.float] | None = ...,
+        is_digit: collections.abc.Iterable[builtins.bool] | None = ...,
+        pictures: collections.abc.Iterable[builtins.int] | None = ...,
+        box_tops: collections.abc.Iterable[builtins.int] | None = ...,
+        box_lefts: collections.abc.Iterable[builtins.int] | None = ...,
+        box_heights: collections.abc.Iterable[builtins.int] | None = ...,
+        box_widths: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["class_names", b"class_names", "classes", b"classes", "confidences", b"confidences", "digits", b"digits", "input_height", b"input_height", "input_width", b"input_width", "inputs", b"inputs", "model", b"model", "probabilities", b"probabilities"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["box_heights", b"box_heights", "box_lefts", b"box_lefts", "box_tops", b"box_tops", "box_widths", b"box_widths", "class_names", b"class_names", "classes", b"classes", "confidences", b"confidences", "digit_scores", b"digit_scores", "digits", b"digits", "input_height", b"input_height", "input_width", b"input_width", "inputs", b"inputs", "is_digit", b"is_digit", "model", b"model", "pictures", b"pictures", "probabilities", b"probabilities"]) -> None: ...
 
 Global___PredictResponse: typing_extensions.TypeAlias = PredictResponse
 

@@ -1,0 +1,195 @@
+"""The benchmark of pictures: how often a model is right on pictures that people make; `make bench-pictures`.
+
+Needs MNIST, and the photographs and fonts of .venv-pictures. Writes pictures.json and pictures.md into
+benchmarks/results, and sheets of mistakes where they are wanted.
+"""
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from benchmarks.pictures import camera, contact, halves, kinds
+from benchmarks.pictures.halves import Half
+from benchmarks.pictures.kinds import LARGE, Picture
+from benchmarks.pictures.others import OTHERS
+from benchmarks.pictures.report import markdown
+from benchmarks.pictures.steps import STEPS
+from benchmarks.pictures.train_score import prepare
+from benchmarks.training.machine import commit, machine
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from mnist_core import Network, load_model
+from mnist_core.digit_score import IS_DIGIT, digit_scores
+from mnist_core.pictures import read
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+SURE = 0.9  # the confidence from which an answer counts as given
+_TOGETHER = 64
+_MISTAKES = 80  # on a sheet
+
+
+@click.command()
+@click.option("--model", type=click.Path(exists=True, path_type=Path), required=True, help="A model's file.")
+@click.option("--half", type=click.Choice(list(halves.HALVES)), default="judging", show_default=True)
+@click.option("--each", type=click.IntRange(1), default=100, show_default=True, help="Pictures of each kind.")
+@click.option("--sheets", type=click.Path(path_type=Path), help="A folder for sheets of mistakes.")
+@click.option("--dry", is_flag=True, help="Write no results.")
+def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> None:
+    """Make the pictures of one half, prepare them step by step, ask a model, and write what came of it."""
+    began = time.monotonic()
+    network, _, provenance = load_model(model)
+    steps: dict[str, Any] = {}
+    counted: list[Picture] = []
+    seen: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in STEPS}
+    borders: list[float] = []
+    mistakes: list[tuple[bytes, NDArray[np.uint8], str]] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for batch in pool.map(_made, *zip(*_portions(halves.HALVES[half], each), strict=True)):
+            for picture, images, border in batch:
+                borders.append(border)
+                counted.append(picture._replace(encoded=b""))  # some megabytes each
+                for name, image in zip(STEPS, images, strict=True):
+                    seen[name].append(image)
+                if sheets and len(mistakes) < _MISTAKES:
+                    answer = int(_ask(network, [images[-1]])[0].argmax())
+                    if answer != picture.label:
+                        caption = f"{picture.kind} {picture.label}->{answer} {picture.source}"
+                        mistakes.append((picture.encoded, images[-1], caption))
+    for name, images in seen.items():
+        steps[name] = figures(_ask(network, images), counted)
+        click.echo(f"{name:36}{steps[name]['accuracy']:8.2%}{steps[name]['large']['accuracy']:8.2%}")
+    saying_no = no_digits(half, 2 * each, seen[list(STEPS)[-1]], borders)
+    for kind, found in saying_no["kinds"].items():
+        click.echo(f"{kind:36}{found['auroc']:8.4f}{found['auroc_mnist']:8.4f}{found['called_digits']:8.2%}")
+    results = {
+        "command": "make bench-pictures",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": commit(REPOSITORY),
+        "machine": machine(),
+        "minutes": (time.monotonic() - began) / 60,
+        "model": {"file": model.name, **provenance},
+        "half": half,
+        "each": each,
+        "steps": steps,
+        "saying_no": saying_no,
+        "seconds": costs(half),
+    }
+    if sheets:
+        sheets.mkdir(parents=True, exist_ok=True)
+        contact.sheet(mistakes).save(sheets / f"mistakes-{half}.png")
+    if not dry:
+        (RESULTS / "pictures.json").write_text(json.dumps(results, indent=1) + "\n")
+        (RESULTS / "pictures.md").write_text(markdown(results))
+
+
+def figures(probabilities: NDArray[np.float32], pictures: list[Picture]) -> dict[str, Any]:
+    """Returns how often the answers (N, 10) are right: of all, of large ones, when sure, by kind."""
+    right = probabilities.argmax(axis=1) == np.array([picture.label for picture in pictures])
+    sure = probabilities.max(axis=1) >= SURE
+    large = np.array([picture.pixels >= LARGE for picture in pictures])
+    return {
+        "accuracy": float(right.mean()),
+        "pictures": len(pictures),
+        "large": {"accuracy": _mean(right[large]), "pictures": int(large.sum())},
+        "sure": {"share": float(sure.mean()), "accuracy": _mean(right[sure])},
+        "kinds": _by([picture.kind for picture in pictures], right),
+        "sources": _by([picture.source for picture in pictures], right),
+    }
+
+
+def no_digits(half: str, each: int, images: list[NDArray[np.uint8]], borders: list[float]) -> dict[str, Any]:
+    """Returns how well digit scores tell these digits, and MNIST's, from so many others of each kind."""
+    digits = digit_scores(np.stack(images), borders)
+    mnist = digit_scores(halves.mnist(halves.HALVES[half])[0])
+    rest = prepare(halves.HALVES[half], dict.fromkeys(OTHERS, each), 0)
+    scores = digit_scores(rest.images, rest.borders)
+    found = {}
+    for kind in OTHERS:
+        others = scores[np.array(rest.kinds) == kind]
+        found[kind] = {
+            "pictures": len(others),
+            "auroc": auroc(digits, others),
+            "auroc_mnist": auroc(mnist, others),
+            "called_digits": float((others >= IS_DIGIT).mean()),
+        }
+    return {
+        "digits": len(digits),
+        "mnist": len(mnist),
+        "called_digits": float((digits >= IS_DIGIT).mean()),
+        "mnist_called_digits": float((mnist >= IS_DIGIT).mean()),
+        "kinds": found,
+    }
+
+
+def costs(half: str) -> dict[str, float]:
+    """Returns how long it takes one core to prepare a picture, from its bytes to 28 x 28, in seconds."""
+    digit = Image.fromarray(halves.mnist(halves.HALVES[half])[0][0])
+    shifted = ImageChops.offset(digit, 2, 1)
+    photo = kinds.picture(halves.HALVES[half], "photo", 3).encoded
+    with Image.open(io.BytesIO(photo)) as file:
+        large = file.convert("RGB").resize((3000, 2000), Image.Resampling.BICUBIC)
+    pictures = {
+        "28 x 28, PNG, in MNIST's form": camera.encode(digit, "PNG"),
+        "28 x 28, PNG, not in MNIST's form": camera.encode(shifted, "PNG"),
+        "3000 x 2000, photograph, JPEG": camera.encode(large, "JPEG", quality=90),
+        "3000 x 2000, photograph, PNG": camera.encode(large.convert("L"), "PNG"),
+    }
+    return {name: _median_seconds(encoded) for name, encoded in pictures.items()}
+
+
+def _median_seconds(encoded: bytes) -> float:
+    taken = []
+    for _ in range(9):
+        start = time.process_time()
+        read(encoded)
+        taken.append(time.process_time() - start)
+    return float(np.median(taken))
+
+
+def auroc(digits: NDArray[np.float32], others: NDArray[np.float32]) -> float:
+    """Returns how often a digit's score is above another's: the area under the ROC curve."""
+    higher = (digits[:, np.newaxis] > others).mean() + 0.5 * (digits[:, np.newaxis] == others).mean()
+    return float(higher)
+
+
+def _by(names: Iterable[str], right: NDArray[np.bool_]) -> dict[str, float]:
+    array = np.array(list(names))
+    return {name: float(right[array == name].mean()) for name in dict.fromkeys(array.tolist())}
+
+
+def _mean(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if right.size else float("nan")
+
+
+def _portions(half: Half, each: int) -> list[tuple[str, str, range]]:
+    return [
+        (half.name, kind, range(start, min(start + _TOGETHER, each)))
+        for kind in kinds.KINDS
+        for start in range(0, each, _TOGETHER)
+    ]
+
+
+def _made(half: str, kind: str, numbers: range) -> list[tuple[Picture, list[NDArray[np.uint8]], float]]:
+    pictures = [kinds.picture(halves.HALVES[half], kind, number) for number in numbers]
+    return [
+        (picture, [step(picture.encoded) for step in STEPS.values()], read(picture.encoded)[1])
+        for picture in pictures
+    ]
+
+
+def _ask(network: Network, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    return network.predict(np.stack(images)).astype(np.float32, copy=False)
+
+
+if __name__ == "__main__":
+    main()

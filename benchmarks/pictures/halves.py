@@ -1,0 +1,107 @@
+"""A half is what pictures are made of: one to tune with, one to judge with, with nothing in common."""
+
+import gzip
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+FONTS = Path(__file__).resolve().parents[2] / ".venv-pictures" / "fonts"
+LOOK_ALIKES = "OIlZSBgq"
+LETTERS = "".join(
+    letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if letter not in LOOK_ALIKES
+)
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: slices cannot be hashed
+class Half:
+    """What the pictures of one half are made of."""
+
+    name: str
+    digits: slice  # of MNIST's test images
+    writers: slice  # of scikit-learn's 8 x 8 digits
+    ways: slice  # of strokes.WAYS
+    fonts: tuple[str, ...]  # files, by the beginning of their names
+    papers: tuple[str, ...]  # photographs that are written on, of scikit-image
+    photographs: tuple[str, ...]  # photographs of something else, of scikit-image or scikit-learn
+    seed: int
+
+
+TUNING = Half(
+    "tuning",
+    slice(0, 5000),
+    slice(0, 900),
+    slice(0, 2),
+    ("ComicNeue-Light.", "ComicNeue-Bold.", "DancingScript-R", "dkg.", "DejaVuSans.", "STIXGeneral."),
+    ("page.png", "brick.png", "moon.png"),
+    ("astronaut.png", "camera.png", "coffee.png", "motorcycle_left.png", "ihc.png", "hubble_deep_field.jpg"),
+    1,
+)  # fmt: skip
+JUDGING = Half(
+    "judging",
+    slice(5000, 10000),
+    slice(900, 1797),
+    slice(1, 4),
+    (
+        "BecauseWe", "Ecolier", "Humor", "KaushanScript", "KleeOne-R", "Kristi", "Rufscript", "DejaVuSerif.",
+        "cmr10.",
+    ),
+    ("text.png", "grass.png", "gravel.png"),
+    (
+        "chelsea.png", "rocket.jpg", "cell.png", "coins.png", "retina.jpg", "china.jpg", "flower.jpg",
+    ),
+    2,
+)  # fmt: skip
+
+
+HALVES = {half.name: half for half in (TUNING, JUDGING)}
+
+
+@cache
+def mnist(half: Half) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Returns digits of MNIST's test set, (N, 28, 28), and their labels. KeyError without MNIST_DATA."""
+    folder = Path(os.environ["MNIST_DATA"])
+    images, labels = (
+        np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8, offset=offset)
+        for name, offset in [("t10k-images-idx3-ubyte.gz", 16), ("t10k-labels-idx1-ubyte.gz", 8)]
+    )
+    return images.reshape(-1, 28, 28)[half.digits], labels[half.digits]
+
+
+@cache
+def writers(half: Half) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Returns digits of 43 writers, (N, 8, 8), 0 to 16, and their labels (Alpaydin and Kaynak, 1998)."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    return bunch.images.astype(np.uint8)[half.writers], bunch.target.astype(np.uint8)[half.writers]
+
+
+@cache
+def fonts(half: Half) -> tuple[Path, ...]:
+    """Returns the files of a half's fonts. Raises FileNotFoundError for one that is not there."""
+    matplotlib = Path(str(files("matplotlib"))) / "mpl-data" / "fonts" / "ttf"
+    found = []
+    for start in half.fonts:
+        matches = sorted([*FONTS.rglob(f"{start}*[to]tf"), *matplotlib.glob(f"{start}*ttf")])
+        if not matches:
+            raise FileNotFoundError(f"no font {start}* in {FONTS}: run make bench-pictures")
+        found += matches if start == "BecauseWe" else matches[:1]
+    return tuple(found)
+
+
+@cache
+def photograph(name: str) -> NDArray[np.uint8]:
+    """Returns a photograph that scikit-image or scikit-learn ships, (H, W, 3)."""
+    for package in ("skimage.data", "sklearn.datasets.images"):
+        file = files(package) / name
+        if file.is_file():
+            with file.open("rb") as stream, Image.open(stream) as image:
+                return np.asarray(image.convert("RGB"))
+    raise FileNotFoundError(name)
