@@ -29,6 +29,7 @@ from streams import requests
 from mnist_client.datasets import load_dataset
 from mnist_proto.v1 import prediction_pb2
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
+from mnist_server.worker_process import ENVIRONMENT
 
 REQUESTS = 100_000
 BURST = 200
@@ -133,8 +134,7 @@ def median_interval(values: list[float]) -> tuple[float, float]:
 def serving(folder: Path, how: str, core: int) -> Iterator[tuple[int, grpc.Channel]]:
     """A server on one core, while it lasts. Yields its process and a channel to it."""
     command = [sys.executable, __file__, "serve", str(folder), how, str(core)]
-    # OPENBLAS_NUM_THREADS as `mnist-server serve` has it.
-    variables = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    variables = os.environ | ENVIRONMENT  # as `mnist-server serve` has it
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
     ) as server:
@@ -159,8 +159,8 @@ def serve(folder: str, how: str, core: str) -> None:
 
         def started(self, *_: Any) -> None: ...
         def finished(self, *_: Any) -> None: ...
+        def finished_all(self, *_: Any) -> None: ...
         def observe(self, *_: Any) -> None: ...
-        def batch(self, *_: Any) -> None: ...
         def inference(self, *_: Any, **__: Any) -> None: ...
         def forward(self, *_: Any) -> None: ...
 

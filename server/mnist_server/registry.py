@@ -64,10 +64,16 @@ class ModelRegistry:
     """The models of one database, their parameters in one folder."""
 
     def __init__(
-        self, database: Database, folder: Path, everywhere: Callable[[int, float], bool] | None = None
+        self,
+        database: Database,
+        folder: Path,
+        everywhere: Callable[[int, float], bool] | None = None,
+        announce: Callable[[int], None] = lambda generation: None,
     ) -> None:
         """everywhere: waits until every other process of the server has reached a generation, for so many
-        seconds at most, and returns whether they have; None where this process is alone."""
+        seconds at most, and returns whether they have; None where this process is alone. announce: is told of
+        each generation that this process has reached."""
+        self._announce = announce
         self._database = database
         self._folder = folder
         self._everywhere = everywhere
@@ -102,6 +108,7 @@ class ModelRegistry:
         with self._refreshing:
             generation = self._latest()
             if generation == self.generation:
+                self._announce(generation)
                 return
             fresh: dict[str, Model] = {}
             for name, before in list(self._resolved.items()):
@@ -120,6 +127,7 @@ class ModelRegistry:
                 # Not what had to make room meanwhile: it would stay in memory, and nobody would count it.
                 self._resolved = {name: model for name, model in fresh.items() if model.name in self._loaded}
             self.generation = generation
+            self._announce(generation)
 
     def await_everywhere(self, generation: int, seconds: float) -> bool:
         """Brings this process up to date, and waits until every other has reached a generation, at most so
@@ -249,7 +257,8 @@ class ModelRegistry:
             raise Corrupt(f"{name}: {error}") from error
         if saved.network.weights_hash() != version.weights_hash:
             raise Corrupt(f"{name}: the weights' hash is not {version.weights_hash}")
-        network = calibrated(saved.network, saved.temperature)
+        network = calibrated(saved.network, saved.temperature).widened()
+        network.parameters.setflags(write=False)  # a version never changes
         image = version.network.height, version.network.width
         return Model(str(name), network, saved.config.loss, *image, saved.class_names)
 

@@ -89,14 +89,10 @@ class Worker:
         limit_threads(BLAS_THREADS)
         jobs = Jobs(database)
         datasets = DatasetRegistry(directory, database, limits.max_stored_dataset_bytes)
-        registry = ModelRegistry(database, directory.models, None if slots is None else slots.everywhere)
-
-        def refresh() -> None:
-            registry.refresh()
-            if self._slot is not None:  # whoever changed an alias waits to see it here
-                self._slot.generation = registry.generation
-
-        self._feed = Feed(directory, database, refresh, limits.max_watchers)
+        registry = ModelRegistry(
+            database, directory.models, None if slots is None else slots.everywhere, self._reached
+        )
+        self._feed = Feed(directory, database, registry.refresh, limits.max_watchers)
         calls = Calls(UNARY_THREADS, limits.max_streams)
         self._threads = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="call")
         self._grpc = grpc.server(
@@ -163,7 +159,7 @@ class Worker:
         self._fast = hotpath_check.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
         # Before the port, which hands out connections from then on.
         load_defaults(registry)
-        refresh()
+        registry.refresh()
         try:
             self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
@@ -172,6 +168,10 @@ class Worker:
             ) from None
         self.address = f"{host}:{self.port}"
         self._stopped: threading.Event | None = None
+
+    def _reached(self, generation: int) -> None:
+        if self._slot is not None:  # whoever changed an alias, here or elsewhere, waits to see it here
+            self._slot.generation = generation
 
     def start(self) -> None:
         """Begins to answer."""
