@@ -6,7 +6,8 @@ bytes, each of which is read and written whole:
 
     0    pid of the worker that answers, or is about to; 0: nobody is there
     1    generation of the models that it has
-    2-7  nothing yet
+    2    beats: it grows as long as the worker does anything
+    3-7  nothing yet
     8-   counters, SLOT_BYTES of them (metrics.py)
 """
 
@@ -20,7 +21,7 @@ from mnist_server.metrics import SLOT_BYTES
 
 _HEADER_BYTES = 64
 _BYTES = _HEADER_BYTES + SLOT_BYTES
-_PID, _GENERATION = 0, 1
+_PID, _GENERATION, _BEATS = range(3)
 _POLL_SECONDS = 0.001
 
 
@@ -44,6 +45,15 @@ class Slot:
     @generation.setter
     def generation(self, generation: int) -> None:
         self._header[_GENERATION] = generation
+
+    @property
+    def beats(self) -> int:
+        """A number that grows as long as the worker does anything."""
+        return self._header[_BEATS]
+
+    def beat(self) -> None:
+        """This process is alive."""
+        self._header[_BEATS] += 1
 
     def enter(self) -> None:
         """This process answers from here on: what is to be everywhere has to be here, too."""

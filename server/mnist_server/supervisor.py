@@ -29,6 +29,10 @@ _BACK_OFF_SECONDS = 0.1
 _MAX_BACK_OFF_SECONDS = 5.0
 # So many deaths one after the other, with no other worker alive, are the end of the server.
 _MAX_DEATHS = 5
+# A worker that was not heard in so many looks hangs. Looks are counted, not seconds: when the machine has
+# slept, or this process was stopped, one look is late. A busy worker is heard: its threads take turns.
+_LOOK_SECONDS = 1.0
+_MAX_SILENT_LOOKS = 20
 
 
 class WorkersFailed(ServerError):
@@ -44,6 +48,9 @@ class Supervisor:
         self._workers: list[WorkerProcess | None] = list(processes)
         self._deaths = [0] * len(processes)
         self._due = [0.0] * len(processes)
+        self._beats = [0] * len(processes)
+        self._silent = [0] * len(processes)
+        self._next_look = 0.0
         self._begun = False
         self._selector = selectors.DefaultSelector()
         for process in processes:
@@ -106,6 +113,7 @@ class Supervisor:
                 if not self._hear(key.fileobj):
                     self._died(key.fileobj)
             self._replace()
+            self._look()
             if not self._begun and all(worker is not None and worker.ready for worker in self._workers):
                 self._begun = True
                 self._scheduler.start()
@@ -134,9 +142,23 @@ class Supervisor:
             if worker is not None:
                 worker.kill()
 
-    def _until_due(self) -> float | None:
+    def _until_due(self) -> float:
         due = [due for worker, due in zip(self._workers, self._due, strict=True) if worker is None]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return max(0.0, min([self._next_look, *due]) - time.monotonic())
+
+    def _look(self) -> None:
+        """Ends workers that live, but do nothing any more."""
+        if self._next_look > time.monotonic():
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        for index, worker in enumerate(self._workers):
+            beats = self._slots.all[index].beats
+            heard = beats != self._beats[index] or worker is None or not worker.ready
+            self._beats[index] = beats
+            self._silent[index] = 0 if heard else self._silent[index] + 1
+            if worker is not None and self._silent[index] == _MAX_SILENT_LOOKS:
+                log.error("worker hangs; killed it", extra={"worker_pid": worker.pid})
+                worker.strike()
 
     def _hear(self, worker: WorkerProcess) -> bool:
         descriptor = worker.fileno()  # closed by hear() when there is nothing more to come

@@ -7,6 +7,7 @@ with are files and rows. It may die at any moment.
 import json
 import logging
 import os
+import select
 import signal
 import sqlite3
 import sys
@@ -21,6 +22,9 @@ from mnist_server.parent import end_with_parent
 from mnist_server.serving import Worker
 from mnist_server.slots import Slots
 from mnist_server.worker_process import FAILED, READY
+
+# The top process takes a worker for hung that is silent for much longer.
+BEAT_SECONDS = 1.0
 
 
 def main() -> int:
@@ -58,7 +62,8 @@ def main() -> int:
         return 1
     worker.start()
     os.write(1, READY + b"\n")
-    os.read(asked, 1)
+    while not select.select([asked], [], [], BEAT_SECONDS)[0]:
+        slots.all[configuration["index"]].beat()
     worker.stop()
     # Not by way of the interpreter's end, which waits for every thread of a call for ever.
     logging.shutdown()

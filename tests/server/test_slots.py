@@ -22,6 +22,9 @@ def test_a_slot_is_empty_until_someone_enters_and_after_he_has_left() -> None:
     assert slots.all[1].pid == 0
     slots.all[1].enter()
     assert slots.all[1].generation == 0  # whoever comes next has to look for himself
+    before = slots.all[1].beats
+    slots.all[1].beat()
+    assert (slots.all[0].beats, slots.all[1].beats) == (0, before + 1)
 
 
 def test_counters_are_of_the_size_that_metrics_needs_and_in_nobody_elses_way() -> None:

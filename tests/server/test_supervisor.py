@@ -21,6 +21,11 @@ from mnist_proto.v1 import training_pb2 as pb
 from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub
 from mnist_proto.v1.server_pb2_grpc import ServerServiceStub
 from mnist_proto.v1.training_pb2_grpc import TrainingServiceStub
+from mnist_server import supervisor as supervisor_module
+from mnist_server.data_directory import DataDirectory
+from mnist_server.slots import Slots
+from mnist_server.supervisor import Supervisor
+from mnist_server.worker_process import WorkerProcess
 
 TIMEOUT = 30.0
 DEADLINE = 2.0
@@ -286,6 +291,35 @@ class TestDying:
         assert served.logged("worker died") == 3
         channels = channels_of_all(served)
         assert len(channels) == 2
+
+    def test_one_that_hangs_is_replaced_and_one_that_is_idle_is_not(
+        self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(supervisor_module, "_LOOK_SECONDS", 0.1)
+        monkeypatch.setattr(supervisor_module, "_MAX_SILENT_LOOKS", 60)
+        slots = Slots(2)
+        processes = [WorkerProcess(index, slots) for index in range(2)]
+        supervisor = Supervisor(processes, slots)
+        supervisor.open(directory, "127.0.0.1", 0, jobs=1, dataset_quota=2**30, fast_path=True)
+        asked, ask = os.pipe()
+        serving = threading.Event()
+        running = threading.Thread(target=supervisor.run, args=(asked, serving.set), daemon=True)
+        running.start()
+        try:
+            assert serving.wait(TIMEOUT)
+            hung, idle = (slot.pid for slot in slots.all)
+            os.kill(hung, signal.SIGSTOP)
+            wait(lambda: slots.all[0].pid not in (0, hung))
+            assert not command_line(hung)
+            assert slots.all[1].pid == idle
+            [record] = [record for record in caplog.records if "hangs" in record.message]
+            assert record.__dict__["worker_pid"] == hung
+        finally:
+            os.write(ask, b"!")
+            running.join(TIMEOUT)
+            supervisor.stop()
+            os.close(asked)
+            os.close(ask)
 
     def test_a_watch_goes_on_with_another_and_the_job_is_undisturbed(self, serve: Serve) -> None:
         served = serve("--workers", "2")
