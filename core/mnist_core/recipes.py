@@ -59,7 +59,7 @@ RECIPES: Mapping[str, TrainingConfig] = {
             Dense(150),
             Dropout(0.3),
         ),
-        epochs=25,
+        epochs=20,
         batch_size=128,
         learning_rate=0.003,
         weight_decay=0.02,

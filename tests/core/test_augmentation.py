@@ -66,8 +66,9 @@ def test_each_number_varies_images_by_the_seed_alone(
 
     assert np.array_equal(varied(digits, augmentation), once)
     assert np.array_equal(digits, before)
-    assert (varied(digits, augmentation, seed=2) != once).any(axis=(1, 2)).mean() > 0.95
-    assert (once != digits).any(axis=(1, 2)).mean() > 0.95
+    assert (varied(digits, augmentation, seed=2) != once).any(axis=(1, 2)).mean() > 0.9
+    # All but a quarter.
+    assert 0.65 < (once != digits).any(axis=(1, 2)).mean() < 0.85
     # The same drawing, not another's: moved and bent, it correlates with itself far more than with others.
     itself = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(once, digits, strict=True)]
     others = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(once, digits[::-1], strict=True)]
@@ -75,7 +76,7 @@ def test_each_number_varies_images_by_the_seed_alone(
 
 
 def test_about_as_much_ink_as_before_is_left(digits: NDArray[np.uint8]) -> None:
-    assert varied(digits, ALL).sum() == pytest.approx(digits.sum(), rel=0.05)
+    assert int(varied(digits, ALL).sum()) == pytest.approx(int(digits.sum()), rel=0.05)
 
 
 def test_what_is_drawn_does_not_depend_on_the_images(digits: NDArray[np.uint8]) -> None:
@@ -122,6 +123,9 @@ class _Fixed:
     def uniform(self, least: float, most: float, shape: tuple[int, ...]) -> NDArray[np.float64]:
         return np.full(shape, most)
 
+    def random(self, count: int) -> NDArray[np.float64]:
+        return np.ones(count)
+
 
 def test_a_quarter_turn_is_numpys(digits: NDArray[np.uint8]) -> None:
     rng: Any = _Fixed()
@@ -156,8 +160,11 @@ def test_strokes_grow_and_shrink() -> None:
         [0, 100, 100, 100, 0],
     ]
 
-    both = {varied(image, Augmentation(thickness=0.5), seed)[0, 1, 1] < 200 for seed in range(20)}
-    assert both == {True, False}
+    centres = [int(varied(image, Augmentation(thickness=0.5), seed)[0, 1, 1]) for seed in range(40)]
+    edges = [int(varied(image, Augmentation(thickness=0.5), seed)[0, 0, 1]) for seed in range(40)]
+    assert any(ink < 200 for ink in centres)  # shrunk
+    assert any(edges)  # grown
+    assert 4 <= sum((centre, edge) == (200, 0) for centre, edge in zip(centres, edges, strict=True)) <= 16
 
 
 def test_elastic_moves_pixels_as_far_as_simards_fields_do() -> None:
