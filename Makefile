@@ -19,8 +19,9 @@ AS_WORKERS = GRPC_EXPERIMENTS=-event_engine_listener,fuse_filters
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
-	test-faults bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution check-triton bench-serving \
-	bench-serving-quick bench-accuracy bench-pictures digit-score
+	test-faults bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution \
+	check-triton bench-serving bench-serving-quick bench-accuracy bench-letters pretrained bench-pictures \
+	digit-score
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -100,6 +101,14 @@ bench-training-quick: setup .venv-peers/made ## the classic network alone, two r
 
 bench-accuracy: setup ## the recipes, seeds 0 to 2, or RECIPES="best" SEEDS="0"; needs MNIST_DATA (hours)
 	$(BIN)/python -m benchmarks.accuracy --recipes "$(RECIPES)" --seeds "$(SEEDS)"
+
+bench-letters: setup ## letters rendered from fonts, learnt from the pretrained model and without (two minutes)
+	$(BIN)/python -m benchmarks.letters
+
+pretrained: setup ## the model that comes with the package, and the figures of its card; needs MNIST_DATA
+	$(BIN)/python -m benchmarks.accuracy --recipes best --seeds 0 --keep server/mnist_server/pretrained.safetensors
+	chmod 644 server/mnist_server/pretrained.safetensors
+	$(BIN)/python -m benchmarks.model_card
 
 # A peer that cannot be installed is left out, and the results say so.
 bench-serving: setup ## serving against peers; needs Linux, h2load, g++ and libgrpc++-dev (twenty minutes)

@@ -114,6 +114,7 @@ def main() -> int:
 def serving(folder: Path) -> Iterator[tuple[str, int]]:
     """A server on a port that is free, while it lasts. Yields its address and its process."""
     command = [Path(sys.executable).with_name("mnist-server"), "serve", "--port", "0", "--data-dir", folder]
+    command.append("--no-pretrained")
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server,

@@ -41,9 +41,10 @@ def main() -> None:
         with serving(Path(folder)) as address:
             os.environ["MNIST_SERVER"] = address
             show(f"export MNIST_SERVER={address}")
-            client("train", "--name", "mnist", "--seed", str(SEED), *data)
-            client("evaluate", *data)
+            client("train", "--name", "classic", "--seed", str(SEED), *data)
+            client("evaluate", "--model", "classic", *data)
             pictures = write_pictures(digits, Path(folder) / "pictures")
+            # Without a model's name, by the one that comes with the server.
             client("predict", "--show", str(pictures))
     if (after := checkout()) != before:
         sys.exit(f"The checkout was to stay as it was, and is not:\n{after}")

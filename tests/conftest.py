@@ -5,11 +5,12 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Lets SIGINT interrupt, here and in the programs under test.
+    """Has servers begin without a model, and lets SIGINT interrupt, here and in the programs under test.
 
     A shell's background job and CI may ignore it; an ignored signal is inherited, and Python then raises no
     KeyboardInterrupt.
     """
+    os.environ.setdefault("MNIST_PRETRAINED", "0")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -21,6 +21,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     temporary.mkdir()
     return {
         **without,
+        "MNIST_PRETRAINED": "1",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "HOME": str(tmp_path / "home"),
         "MNIST_MIRROR": "http://127.0.0.1:9/",
@@ -51,7 +52,7 @@ def test_without_mnist_it_says_so_and_learns_from_the_sample(environment: dict[s
     assert int(epochs[-1][1]) > 800
     told = re.findall(r"test-\d-is-a-(\d)\.png: (\d) ", output)
     assert len(told) == 5
-    assert sum(label == named for label, named in told) >= 3
+    assert all(label == named for label, named in told)  # by the pretrained model
     assert output.count("█") > 5  # drawn, each beside its probabilities
     assert "The server has stopped and exited 0." in output
     assert_nothing_is_left(output, environment)

@@ -29,6 +29,7 @@ def make_model(shared: Path, cores: list[int]) -> tuple[Questions, Dataset]:
     folder.mkdir()
     address = f"127.0.0.1:{free_port()}"
     command = [program("mnist-server"), "serve", "--port", address.rsplit(":", 1)[1], "--data-dir", "data"]
+    command.append("--no-pretrained")
     with Process(command, environment(shared, {}), cores, folder), Client(address) as client:
         wait_for(client)
         job = client.train(

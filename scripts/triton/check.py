@@ -63,6 +63,7 @@ def main() -> None:
 def serving(folder: Path) -> Iterator[str]:
     """A server on a free port; its address."""
     command = [str(PROGRAMS / "mnist-server"), "serve", "--port", "0", "--data-dir", str(folder / "data")]
+    command.append("--no-pretrained")
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:

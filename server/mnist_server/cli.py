@@ -116,6 +116,15 @@ class _Size(click.ParamType[int]):
     help="Answer predictions that are ready together with one forward pass, in gRPC's own thread. Without it"
     " each is a call as any other: three to four times the work when many ask at once.",
 )
+@click.option(
+    "--pretrained/--no-pretrained",
+    default=True,
+    show_default=True,
+    envvar="MNIST_PRETRAINED",
+    show_envvar=True,
+    help="Where the data directory has never had a model, begin with the one that comes with the package, as"
+    " version 1 of mnist.",
+)
 def serve(
     host: str,
     port: int,
@@ -126,6 +135,7 @@ def serve(
     metrics_port: int | None,
     metrics_host: str,
     fast_path: bool,
+    pretrained: bool,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C, then drain and exit 0; a second signal stops at once.
 
@@ -161,7 +171,15 @@ def serve(
             click.echo(f"Serving on {supervisor.address}")
 
     try:
-        supervisor.open(directory, host, port, jobs=jobs, dataset_quota=dataset_quota, fast_path=fast_path)
+        supervisor.open(
+            directory,
+            host,
+            port,
+            jobs=jobs,
+            dataset_quota=dataset_quota,
+            fast_path=fast_path,
+            pretrained=pretrained,
+        )
         if metrics_port is not None:
             from mnist_server.exposition import Exposition
             from mnist_server.metrics_page import MetricsPage

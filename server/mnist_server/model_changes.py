@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mnist_core.durable import sync_directory
 from mnist_proto.names import DEFAULT_ALIAS, ModelName
+from mnist_server import pretrained
 from mnist_server.database import Database
 from mnist_server.errors import NotFound, Stale, WrongState
 from mnist_server.registry import count_change, current_etag, point_alias
@@ -45,7 +46,7 @@ def set_alias(database: Database, model: str, alias: str, version: int, etag: st
 def delete_version(database: Database, folder: Path, model: str, version: int, etag: str) -> int:
     """Deletes one version. Returns the generation that has the change.
 
-    Raises NotFound, Stale, or WrongState, naming the aliases that stand for it.
+    Raises NotFound, Stale, or WrongState, naming the aliases that stand for it, or for the pretrained one.
     """
     with database.write() as connection:
         check_etag(connection, model, etag)
@@ -55,6 +56,7 @@ def delete_version(database: Database, folder: Path, model: str, version: int, e
         ).fetchone()
         if row is None:
             raise NotFound("model", str(name), "a version that is there")
+        _refuse_pretrained(name, row)
         standing = [alias for alias, number in _aliases(connection, model).items() if number == version]
         _refuse_aliases(name, model, standing, "they stand for another version, or for none")
         connection.execute("DELETE FROM versions WHERE model = ? AND version = ?", (model, version))
@@ -67,13 +69,14 @@ def delete_model(database: Database, folder: Path, model: str, etag: str, *, for
     """Deletes a model whole; its aliases only with `force`. Returns the generation that has the change, and
     how many versions went.
 
-    Raises NotFound, Stale, or WrongState, naming the aliases.
+    Raises NotFound, Stale, or WrongState, naming the aliases, or where one is the pretrained version.
     """
     with database.write() as connection:
         check_etag(connection, model, etag)
         files = [row[0] for row in connection.execute("SELECT file FROM versions WHERE model = ?", (model,))]
         if not files:
             raise NotFound("model", f"models/{model}", "a model that is there")
+        _refuse_pretrained(ModelName(model), files)
         if not force:
             _refuse_aliases(
                 ModelName(model), model, _aliases(connection, model), "`force`, to delete them too"
@@ -115,6 +118,14 @@ def _aliases(connection: sqlite3.Connection, model: str) -> dict[str, int]:
 def _generation(connection: sqlite3.Connection) -> int:
     (generation,) = connection.execute("SELECT generation FROM registry").fetchone()
     return int(generation)
+
+
+def _refuse_pretrained(name: ModelName, files: Iterable[str]) -> None:
+    if pretrained.FILE in files:
+        raise WrongState(
+            f"model: {name} cannot be deleted: expected versions that were trained or imported here; the "
+            "pretrained model came with the server, and stays"
+        )
 
 
 def _refuse_aliases(name: ModelName, model: str, aliases: Iterable[str], expected: str) -> None:

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from mnist_proto.inference import inference_pb2
 from mnist_proto.inference.descriptors import Descriptors
+from mnist_proto.names import DEFAULT_MODEL
 from mnist_proto.v1 import (
     dataset_pb2,
     evaluation_pb2,
@@ -37,6 +38,7 @@ from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
 from mnist_server.prediction import PREDICT, PREDICT_STREAM, PredictionServicer
+from mnist_server.pretrained import install as install_pretrained
 from mnist_server.registry import ModelRegistry
 from mnist_server.rpc import Calls, HotMethod, HotStream, bind
 from mnist_server.scheduler import Scheduler
@@ -70,9 +72,11 @@ class Worker:
         metrics: Metrics | None = None,
         *,
         fast_path: bool = True,
+        pretrained: bool = False,
     ) -> None:
         """Loads the models and takes the port. With slots, of which it has the one of `index`, it shares the
-        port with the server's other workers.
+        port with the server's other workers. pretrained: where there has been no model, it begins with the
+        package's.
 
         Raises WrongState or Corrupt for a database that cannot be used, OSError if the port is taken.
         """
@@ -157,6 +161,8 @@ class Worker:
             PREDICT_STREAM: HotStream(prediction.predict_stream, prediction.answer_on_stream, calls.stream)
         }
         self._fast = hotpath_check.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
+        if pretrained and install_pretrained(database, directory.models):
+            log.info("the pretrained model is there", extra={"model": DEFAULT_MODEL})
         # Before the port, which hands out connections from then on.
         load_defaults(registry)
         registry.refresh()
@@ -218,6 +224,7 @@ class Server(Worker):
         metrics: Metrics | None = None,
         *,
         fast_path: bool = True,
+        pretrained: bool = False,
     ) -> None:
         """Takes the directory and the port. Raises WrongState if another server has either, OSError if the
         directory cannot be written to."""
@@ -227,7 +234,15 @@ class Server(Worker):
         try:
             database = directory.database()
             directory.remove_strays(database)
-            super().__init__(directory, host, port, limits=limits, metrics=metrics, fast_path=fast_path)
+            super().__init__(
+                directory,
+                host,
+                port,
+                limits=limits,
+                metrics=metrics,
+                fast_path=fast_path,
+                pretrained=pretrained,
+            )
         except BaseException:
             self._lock.release()
             raise

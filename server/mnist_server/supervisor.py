@@ -65,9 +65,10 @@ class Supervisor:
         jobs: int,
         dataset_quota: int,
         fast_path: bool,
+        pretrained: bool,
     ) -> None:
-        """Takes the directory and the port, and tells the workers, also how many bytes data sets may take and
-        whether to take the fast path. `jobs` train at a time.
+        """Takes the directory and the port, and tells the workers, also how many bytes data sets may take,
+        whether to take the fast path, and whether to begin with the pretrained model. `jobs` train at a time.
 
         Raises WrongState if another server has the directory or a newer one has written it, Corrupt if its
         database is none, OSError if the directory cannot be written to or the port is taken.
@@ -93,6 +94,7 @@ class Supervisor:
             "port": self._port.number,
             "max_stored_dataset_bytes": dataset_quota,
             "fast_path": fast_path,
+            "pretrained": pretrained,
             "max_running_jobs": jobs,
         }
         for process in self._workers:

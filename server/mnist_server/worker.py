@@ -56,6 +56,7 @@ def main() -> int:
                 ),
             ),
             fast_path=configuration.get("fast_path", True),
+            pretrained=configuration.get("pretrained", False),
         )
     except (ServerError, OSError, sqlite3.Error) as error:
         os.write(1, FAILED + " ".join(str(error).split()).encode() + b"\n")
