@@ -128,6 +128,32 @@ def test_every_option_arrives(server: str) -> None:
     assert records[-1]["model_version"] == "models/every-option/versions/1"
 
 
+def test_a_folder_of_idx_files_with_other_classes_takes_the_same_way(server: str, tmp_path: Path) -> None:
+    # As Fashion-MNIST comes: MNIST's file names, other things on the images.
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 80, (count, 28, 28), np.uint8)
+        images[np.arange(count), 2 * labels, :] = 255  # what a class looks like
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (tmp_path / f"{prefix}-{name}-ubyte").write_bytes(head + array.tobytes())
+    names = "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+    words = ["--data", str(tmp_path), "--class-names", names, "--name", "fashion", "--recipe", "quick"]
+    result = CliRunner().invoke(
+        program, ["train", "--server", server, *words, "--epochs", "20", "--batch-size", "10", "-o", "jsonl"]
+    )
+    assert result.exit_code == ExitCode.DONE, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert records[0]["config"]["hyperparameters"]["class_names"] == names.split(",")
+    assert (records[-2]["total"], records[-2]["correct"]) == (20, 20)
+    with Client(server) as client:
+        [image] = np.frombuffer(
+            (tmp_path / "t10k-images-idx3-ubyte").read_bytes(), np.uint8, 784, 16
+        ).reshape(1, 28, 28)
+        assert client.predict(image, model="fashion")[0].name == "t-shirt"
+
+
 def test_options_come_from_the_environment_too(server: str) -> None:
     environ = {"MNIST_SERVER": server, "MNIST_TRAIN_DATA": "mnist-5k", "MNIST_TRAIN_EPOCHS": "1"}
     environ |= {"MNIST_TRAIN_HIDDEN": "none", "MNIST_OUTPUT": "jsonl", "MNIST_DATA": "/nowhere"}

@@ -192,6 +192,24 @@ class TestServing:
             )
         assert info.server.limits.max_stored_dataset_bytes == expected
 
+    @pytest.mark.parametrize(
+        ("options", "variable", "there"),
+        [
+            ((), "1", True),
+            (("--no-pretrained",), "1", False),
+            ((), "0", False),
+            (("--pretrained",), "0", True),
+        ],
+    )
+    def test_a_new_one_begins_with_the_pretrained_model_unless_told_otherwise(
+        self, serve: Serve, options: tuple[str, ...], variable: str, there: bool
+    ) -> None:
+        with serve(*options, "--workers", "2", MNIST_PRETRAINED=variable).channel() as channel:
+            request = model_pb2.ListModelsRequest()
+            models = ModelServiceStub(channel).ListModels(request, timeout=DEADLINE).models
+        # Two workers find an empty directory at the same time, and one of them makes the one version.
+        assert [(model.name, len(model.versions)) for model in models] == [("models/mnist", 1)] * there
+
     def test_says_once_where_it_serves_and_logs_json(self, serve: Serve) -> None:
         served = serve()
         with served.channel() as channel:
