@@ -17,6 +17,7 @@ _SERVICES: dict[str, dict[str, str]] = {
         "CancelTraining": UNARY,
         "PauseTraining": UNARY,
         "ResumeTraining": UNARY,
+        "DeleteTrainingJob": UNARY,
     },
     "mnist.v1.EvaluationService": {"Evaluate": CLIENT_STREAM},
     "mnist.v1.PredictionService": {"Predict": UNARY, "PredictStream": BIDI_STREAM},

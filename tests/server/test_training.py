@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import threading
 import time
@@ -682,7 +683,23 @@ class TestBrokenUploads:
         done.set()
         assert_nothing_left(stub, directory)
 
-    def test_a_disk_that_is_full_is_an_internal_error_with_an_id_and_leaves_nothing(
+    def test_a_disk_that_is_full_is_said_and_leaves_nothing(
+        self,
+        stub: TrainingServiceStub,
+        directory: DataDirectory,
+        refused: Refused,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def full(self: Upload) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(directory.datasets))
+
+        monkeypatch.setattr(Upload, "finish", full)
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED
+        error = refused(lambda: accept(stub, [config(), batch()]), code, "the server's disk is full")
+        assert str(directory.root) not in error.details()
+        assert_nothing_left(stub, directory)
+
+    def test_a_disk_that_fails_is_an_internal_error_with_an_id_and_leaves_nothing(
         self,
         stub: TrainingServiceStub,
         directory: DataDirectory,
@@ -690,12 +707,12 @@ class TestBrokenUploads:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        def full(self: Upload) -> None:
-            raise OSError(28, "No space left on device", str(directory.datasets))
+        def broken(self: Upload) -> None:
+            raise OSError(errno.EIO, "Input/output error", str(directory.datasets))
 
-        monkeypatch.setattr(Upload, "finish", full)
+        monkeypatch.setattr(Upload, "finish", broken)
         error = refused(lambda: accept(stub, [config(), batch()]), grpc.StatusCode.INTERNAL, "internal error")
-        assert "space" not in error.details()
+        assert str(directory.root) not in error.details()
         [record] = [record for record in caplog.records if record.getMessage() == "internal error"]
         assert vars(record)["log_id"] in error.details()
         assert_nothing_left(stub, directory)
