@@ -300,7 +300,9 @@ class TestDying:
         slots = Slots(2)
         processes = [WorkerProcess(index, slots) for index in range(2)]
         supervisor = Supervisor(processes, slots)
-        supervisor.open(directory, "127.0.0.1", 0, jobs=1, dataset_quota=2**30, fast_path=True)
+        supervisor.open(
+            directory, "127.0.0.1", 0, jobs=1, dataset_quota=2**30, fast_path=True, pretrained=False
+        )
         asked, ask = os.pipe()
         serving = threading.Event()
         running = threading.Thread(target=supervisor.run, args=(asked, serving.set), daemon=True)
