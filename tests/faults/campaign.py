@@ -61,7 +61,7 @@ class Watcher:
 
     def finish(self, expected: Hashes) -> list[Event]:
         """The history that it saw; fails unless that is whole, and of all the epochs."""
-        self._thread.join(120)
+        self._thread.join(300)
         if self._failure is not None:
             raise AssertionError(f"the watch broke off: {self._failure!r}") from self._failure
         assert not self._thread.is_alive(), "the watch has not ended"
@@ -75,7 +75,6 @@ class Campaign:
 
     def __init__(self, seed: int, dataset: Dataset) -> None:
         assert dataset.test is not None
-        self.seed = seed
         self.random = random.Random(seed)
         self.full = dataset
         self.data = Dataset(
@@ -84,7 +83,6 @@ class Campaign:
             test=Split(dataset.test.images[:TESTED], dataset.test.labels[:TESTED]),
         )
         self.done: Counter[str] = Counter()
-        self.seconds: dict[str, float] = {}
         self._undisturbed: dict[str, tuple[Hashes, float]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="mnist-faults-")
         self.folder = Path(self._folder.name)

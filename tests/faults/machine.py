@@ -21,7 +21,7 @@ from mnist_client.configuration import job_name
 
 COMMAND = [sys.executable, "-c", "from mnist_server.cli import main; main()", "serve"]
 INJECTION = Path(__file__).parent / "injection"
-SECONDS = 60.0
+SECONDS = 120.0
 """For what takes a second or two where nothing else runs."""
 ROLES = ("server", "worker", "trainer")
 
