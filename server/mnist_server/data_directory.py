@@ -53,6 +53,10 @@ class DataDirectory:
         """Returns the folder of a job, from its name `jobs/{j}`."""
         return self.jobs / name.removeprefix("jobs/")
 
+    def model_of(self, job: str) -> Path:
+        """Returns the file of the version that a job makes, from the job's name `jobs/{j}`."""
+        return self.models / f"{job.removeprefix('jobs/')}.safetensors"
+
     @contextmanager
     def accepting(self) -> Iterator[None]:
         """One at a time, of all threads of all workers: nobody may find a data set that is about to be

@@ -212,11 +212,12 @@ class Jobs:
             connection.execute("DELETE FROM jobs WHERE name = ?", (name,))
 
     def asked(self, name: str) -> Literal["cancel", "pause"] | None:
-        """Returns what a running job's trainer is asked to do, if anything."""
+        """Returns what a running job's trainer is asked to do, if anything, and if there is such a job."""
         with self._database.read() as connection:
-            cancel, pause = connection.execute(
+            row = connection.execute(
                 "SELECT cancel_requested, pause_requested FROM jobs WHERE name = ?", (name,)
             ).fetchone()
+        cancel, pause = row or (0, 0)
         return "cancel" if cancel else "pause" if pause else None
 
     def allows_inexact(self, name: str) -> bool:

@@ -74,6 +74,7 @@ class Scheduler:
                         seen = None
                 version = self._database.data_version()
                 if version != seen:
+                    self._cancel()
                     for job in self._jobs.queued(
                         self._at_once - len(self._trainers), {*self._trainers, *self._due}
                     ):
@@ -84,6 +85,12 @@ class Scheduler:
                 seen = None
                 self._stopping.wait(1.0)
         self._end()
+
+    def _cancel(self) -> None:
+        """Ends trainers whose jobs are to be cancelled: nothing is kept, and a busy one takes long."""
+        for job, trainer in self._trainers.items():
+            if self._jobs.asked(job) == "cancel":
+                trainer.kill()
 
     def _begin(self, job: str) -> None:
         command = [sys.executable, "-P", "-m", "mnist_server.trainer", str(self._directory.root), job]
@@ -107,6 +114,8 @@ class Scheduler:
                 "job ended", extra={"job": job, "state": "deleted" if state is None else state_name(state)}
             )
             shutil.rmtree(self._directory.job(job), ignore_errors=True)
+        if state in (pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED):  # it may have died with its model made
+            self._directory.model_of(job).unlink(missing_ok=True)
 
     def _state(self, job: str) -> pb.JobState.ValueType | None:
         try:
@@ -117,6 +126,8 @@ class Scheduler:
     def _died(self, job: str, code: int) -> None:
         how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit status {code}"
         crashes = self._jobs.interrupted(job, crashed=True)
+        if not crashes:  # it was to be cancelled or paused, and now it is
+            return
         log.warning("trainer died", extra={"job": job, "how": how, "crashes": crashes})
         if crashes >= MAX_CRASHES:
             reason = f"its process died {crashes} times without finishing an epoch, the last time by {how}"

@@ -227,19 +227,21 @@ def test_a_database_that_fails_when_a_trainer_has_ended_is_asked_again(
     assert not failures
 
 
-def test_a_cancelled_job_whose_trainer_dies_is_cancelled(
+def test_a_job_is_cancelled_even_if_its_trainer_hears_nothing(
     scheduler: Scheduler, jobs: Jobs, submit: Submit, directory: DataDirectory
 ) -> None:
     name = submit(**LONG)
     scheduler.start()
     wait(lambda: jobs.get(name).state == pb.JOB_STATE_RUNNING)
+    directory.model_of(name).write_bytes(b"made, and not yet a version")
     pid = trainer_pid(scheduler)
-    os.kill(pid, signal.SIGSTOP)  # it will not hear of it
+    os.kill(pid, signal.SIGSTOP)
     jobs.cancel(name)
-    os.kill(pid, signal.SIGKILL)
     assert ended(jobs, name).state == pb.JOB_STATE_CANCELLED
     assert kinds(jobs, name)[-1] == "cancelled"
     wait(lambda: not directory.job(name).exists())
+    wait(lambda: not directory.model_of(name).exists())
+    assert not alive(pid)
 
 
 def test_stopping_ends_the_trainer_with_a_checkpoint_and_the_next_start_goes_on(
