@@ -97,5 +97,6 @@ def storm(campaign: Campaign) -> None:
         for job in ended[:10]:
             assert client.model(str(job.model_version)).versions[0].job == job.name
         failed = {job.name: job.reason for job in client.jobs(states="FAILED")}
-        assert not failed, failed
+        # Several of these kills may hit one job before it has finished an epoch: it is given up, and rightly.
+        assert all(str(reason).startswith("its process died 5 times") for reason in failed.values()), failed
         clean(machine)
