@@ -19,7 +19,7 @@ from typing import Any
 from mnist_client import Client, TrainingJob, Unavailable
 from mnist_client.configuration import job_name
 
-COMMAND = [sys.executable, "-c", "from mnist_server.cli import main; main()", "serve"]
+COMMAND = [sys.executable, "-c", "from mnist_server.cli import main; main()", "serve", "--no-pretrained"]
 INJECTION = Path(__file__).parent / "injection"
 SECONDS = 120.0
 """For what takes a second or two where nothing else runs."""
