@@ -76,5 +76,12 @@ HUNDRED = Configuration((784, 100, 10), 10, 1.0, initialization="scaled")
 WIDE = Configuration((784, 800, 10), 100, 0.3, "cross_entropy", "scaled", threads=2)
 DEEP = Configuration((784, 512, 512, 10), 128, 0.3, "cross_entropy", "scaled", threads=2)
 CONVOLUTIONAL = Configuration(
-    (784, 150, 10), 128, 0.002, "cross_entropy", "he", threads=2, convolutions=((20, 5), (40, 5))
+    (784, 150, 10),
+    128,
+    0.002,
+    "cross_entropy",
+    "he",
+    threads=2,
+    images=20_000,
+    convolutions=((20, 5), (40, 5)),
 )

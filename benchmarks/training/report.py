@@ -22,13 +22,13 @@ def _convolutional_lines(results: dict[str, Any]) -> Iterator[str]:
     yield from _heading("# A convolutional network, against PyTorch")
     yield from _paragraph(
         f"{_made(results)} All figures, round by round, are in `convolutional.json`. Both learn from the "
-        "60,000 images with AdamW, in processes that take turns, held to as many cores as threads. Ratios "
+        "same images with AdamW, in processes that take turns, held to as many cores as threads. Ratios "
         "are paired by round; their median counts, in brackets are the smallest and the largest. Ours has "
         "one BLAS thread, and two of Python's that halve each mini-batch."
     )
     yield from _bars(results["bars"])
     training = results["training"]
-    yield from _comparison("An epoch", training)
+    yield from _comparison("An epoch of 20,000 images", training)
     yield from _table(
         ("contender", "processor seconds an epoch, median", "rounds"),
         (
