@@ -23,6 +23,7 @@ from mnist_core.pictures import (
     MAX_PIXELS,
     MAX_TIFF_VALUES,
     PictureError,
+    read_all,
     to_digit,
 )
 
@@ -493,6 +494,39 @@ def test_two_specks_far_apart() -> None:
     image = np.zeros((1024, 1024), dtype=np.uint8)
     image[0, 0] = image[-1, -1] = 255
     assert to_digit(pgm(image)).max() == 255
+
+
+# Where
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, None),
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+def test_boxes_are_in_pixels_of_the_picture_as_it_is_seen(
+    orientation: int, stored: Image.Transpose | None, digits: NDArray[np.uint8]
+) -> None:
+    """Of a picture that is reduced, and lies on its side in its file."""
+    image = Image.new("L", (2400, 1500), 255)
+    corners = [(300, 200), (1700, 900)]
+    for (left, top), digit in zip(corners, digits[5:7], strict=True):
+        image.paste(negative(enlarge(digit, 560)), (left, top))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = image if stored is None else image.transpose(stored)
+    found = read_all(encode(turned, "JPEG", exif=exif, quality=95))
+    assert len(found) == 2
+    for digit, (left, top), original in zip(found, corners, digits[5:7], strict=True):
+        rows, columns = np.nonzero(original > 127)
+        expected = np.array([rows.min(), columns.min(), np.ptp(rows) + 1, np.ptp(columns) + 1]) * 20
+        box = np.array([digit.top - top, digit.left - left, digit.height, digit.width])
+        np.testing.assert_allclose(box, expected, atol=25)
+        assert likeness(digit.digit, original) > 0.9
 
 
 # Bad input
