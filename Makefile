@@ -119,7 +119,7 @@ bench-serving-quick: setup ## some of it, against Triton and the limits alone, n
 	-$(MAKE) .venv-serving/triton/made
 	$(BIN)/python -m benchmarks.serving --quick
 
-PICTURES_MODEL ?= best.safetensors
+PICTURES_MODEL ?= server/mnist_server/pretrained.safetensors
 bench-pictures: setup .venv-pictures/made ## pictures that people make; PICTURES_MODEL=FILE; needs MNIST_DATA (minutes)
 	.venv-pictures/bin/python -m benchmarks.pictures --model "$(PICTURES_MODEL)"
 

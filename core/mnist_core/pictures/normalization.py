@@ -23,7 +23,7 @@ _INK = 0.2
 # to 3.1. Those further off are brought to the other two.
 _THINNEST, _THIN_BECOMES = 1.8, 2.4
 _THICKEST, _THICK_BECOMES = 4.4, 3.5
-_FINE = 8  # strokes are redrawn on so many pixels for each of the digit
+_FINE = 4  # strokes are redrawn on so many pixels for each of the digit
 
 
 def is_mnist(ink: Pixels) -> bool:
