@@ -23,7 +23,9 @@ _INK = 0.2
 # to 3.1. Those further off are brought to the other two.
 _THINNEST, _THIN_BECOMES = 1.8, 2.4
 _THICKEST, _THICK_BECOMES = 4.4, 3.5
-_FINE = 4  # strokes are redrawn on so many pixels for each of the digit
+# Strokes are redrawn on so many pixels for each of the digit; where there are no more to begin with, on half
+# as many, which is all that a small picture has time for.
+_FINE = 8
 
 
 def is_mnist(ink: Pixels) -> bool:
@@ -53,20 +55,21 @@ def restroke(levels: Levels) -> Levels:
     from PIL import Image
     from scipy import ndimage
 
-    scale = BOX * _FINE / max(levels.shape)
+    each = _FINE if max(levels.shape) > BOX * _FINE // 2 else _FINE // 2
+    scale = BOX * each / max(levels.shape)
     height, width = (max(1, round(side * scale)) for side in levels.shape)
     fine = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC))
-    fine = np.pad(fine, 2 * _FINE)
+    fine = np.pad(fine, 2 * each)
     mask = fine > 0.5
     inside = ndimage.distance_transform_edt(mask)
     depths = inside[mask]
     if not depths.size:
         return levels
-    stroke = 4 * (float(depths.mean()) - 0.25) / _FINE
+    stroke = 4 * (float(depths.mean()) - 0.25) / each
     if _THINNEST <= stroke <= _THICKEST:
         return levels
     aim = _THIN_BECOMES if stroke < _THINNEST else _THICK_BECOMES
-    grow = (aim - stroke) / 2 * _FINE
+    grow = (aim - stroke) / 2 * each
     signed = np.where(mask, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
     if grow < 0:
         # No more than leaves the thinner strokes of an uneven pen standing.
