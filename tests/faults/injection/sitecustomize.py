@@ -84,7 +84,7 @@ class _Tempfile:
 
 
 class _Time:
-    """`time`, as gRPC sees it: its code in C has the kernel's clock, and would see deadlines shifted."""
+    """`time`, as gRPC sees it, and who compares with its deadlines: its code in C has the kernel's clock."""
 
     time = staticmethod(_time)
 
@@ -94,7 +94,8 @@ class _Time:
 
 _PUT: dict[str, dict[str, Any]] = {
     "mnist_core.durable": {"os": _Os(), "tempfile": _Tempfile()},
-    "grpc._channel": {"time": _Time()},
+    **{f"grpc.{name}": {"time": _Time()} for name in ("_channel", "_server")},
+    **{f"mnist_server.{name}": {"time": _Time()} for name in ("hotpath", "hotpath_slow", "hotpath_stream")},
 }
 
 
