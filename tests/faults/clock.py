@@ -1,4 +1,4 @@
-"""A clock that is set back or forth: order is that of sequences, and durations are monotonic."""
+"""A clock that is set back: order is that of sequences, and durations are monotonic."""
 
 import time
 
@@ -7,14 +7,14 @@ from tests.faults.checks import clean, hashes, succeeded
 
 from mnist_client.results import EpochFinished, Succeeded
 
-SHIFTS = (-3600.0, -86_400.0, -10 * 365 * 86_400.0, -0.5, 86_400.0)
+SHIFTS = (-3600.0, -86_400.0, -10 * 365 * 86_400.0, -0.5, -7 * 86_400.0)
 
 
 def clock(campaign: Campaign) -> None:
     """The wall clock jumps while jobs run and wait, and before a restart; a time budget does not notice."""
     with campaign.machine() as machine, machine.client() as client:
         names = []
-        for turn, shift in enumerate(SHIFTS * 2):
+        for turn, shift in enumerate(SHIFTS):
             name = campaign.random.choice(LIGHT)
             expected, taken = campaign.undisturbed(name, SHORT[name])
             jobs = [client.train(campaign.data, **SHORT[name]).name for _ in range(2)]
@@ -22,7 +22,7 @@ def clock(campaign: Campaign) -> None:
             watchers = [Watcher(client, job) for job in jobs]
             time.sleep(campaign.random.uniform(0, taken))
             machine.faults(clock=shift)
-            campaign.count("the clock set back" if shift < 0 else "the clock set forth")
+            campaign.count("the clock set back")
             if turn % 2:
                 machine.kill("server")
                 machine.start()
