@@ -6,12 +6,12 @@ The only module that uses private names of grpcio. How it works:
    for itself as `state, callbacks = event.tag(event)`. So a tag may be a function of ours, called there.
 2. Before the server starts, each hot method is registered with gRPC's core, which then keeps its calls for
    those who ask for them by name: us. So many calls are always asked for; each that comes is asked for anew.
-3. A call's message is received and put on its method's list. The first on empty lists starts a batch of no
-   operations, a marker, which is complete at once, but behind every event that is already queued. When it
-   comes round, all that were ready have been gathered: the hot method is called once, and one batch of
-   operations answers each call. Nobody waits for company, or for a timer.
-4. A stream of messages (hotpath_stream.py) asks for its next one before the marker is set, and sends one
-   answer after the other. The marker goes round again while it brings more, since they come one by one.
+3. A call's message is received and put on its method's list. The first one starts a batch of no operations,
+   whose event comes behind those that are queued. From there on events are dispatched here, as grpcio would,
+   until the queue has none that is ready: all that were have then been gathered. The hot method is called
+   once, and one batch of operations answers each call. Nobody waits for company, or for a timer.
+4. A stream of messages (hotpath_stream.py) asks for its next one before it is answered, so that those which
+   are there already are gathered too, and sends one answer after the other.
 5. What the hot method leaves for Later goes to the server's pool (hotpath_slow.py).
 6. The server keeps a book of its calls, `rpc_states`, and one of what it has asked for, `due`; `stop(grace)`
    waits until both are empty. In each of them one entry stands for all of ours: they are counted in the
@@ -51,6 +51,9 @@ _TOGETHER = 64
 # Bytes of a message whose parsing alone would keep the others waiting.
 _LARGE = 2**19
 _NOTHING: tuple[None, tuple[()]] = (None, ())  # what a tag returns that ends no call
+_AT_ONCE = 0.0  # a deadline that has passed
+# Events that are dispatched here, at most, before grpcio's own loop has its turn.
+_FOLLOWED = 1000
 _OK = 0
 
 # A call that waits for its answer: the core's call, its deadline, and when it began or, of a stream, its
@@ -91,6 +94,8 @@ class HotPath:
         self.metrics = metrics
         self.large = _LARGE
         self._started = _server._ServerStage.STARTED
+        self._process = _server._process_event_and_continue
+        self._none_ready = cygrpc.CompletionType.queue_timeout
         self.receive = cygrpc.ReceiveMessageOperation
         self.receive_close = cygrpc.ReceiveCloseOnServerOperation
         self.message = cygrpc.SendMessageOperation
@@ -107,7 +112,7 @@ class HotPath:
         self._asked = object()  # stands for the calls that are asked for, in the server's book
         self._asking = 0  # for so many
         self._calls = 0  # have not ended
-        self._marked = self._awaited = False
+        self._following = False
         self._end = self.ended  # bound once
         for path in methods:
             state.server.register_method(path)
@@ -149,9 +154,7 @@ class HotPath:
 
     def _begin(self, method: Method, event: Any) -> None:
         core, deadline = event.call, event.call_details.deadline  # seconds since the epoch
-        if not self._calls:
-            with self.state.lock:
-                self.state.rpc_states.add(self)
+        self._enter()
         self._calls += 1
         most = self.state.maximum_concurrent_rpcs
         if most is not None and self._calls > most:
@@ -161,6 +164,11 @@ class HotPath:
         else:
             tag = partial(self._received, method, core, deadline, perf_counter_ns())
             core.start_server_batch((self.receive(0),), tag)
+
+    def _enter(self) -> None:
+        if not self._calls:
+            with self.state.lock:
+                self.state.rpc_states.add(self)
 
     def ended(self, event: Any) -> Any:
         """One call is over: the tag of what is sent last."""
@@ -182,37 +190,57 @@ class HotPath:
             log.exception("a call was not answered")
         return _NOTHING
 
-    def gather(self, method: Method, call: Waiting, data: bytes, *, awaited: bool = False) -> None:
-        """A message is there: it is answered with all that are ready with it. If the call's next one is
-        `awaited`, it may be ready too, but behind the marker."""
+    def gather(self, method: Method, call: Waiting, data: bytes) -> None:
+        """A message is there: it is answered with all that are ready with it."""
         method.calls.append(call)
         method.messages.append(data)
-        if awaited:
-            self._awaited = True
-        if not self._marked:
-            self._mark(call[0])
-        elif len(method.messages) >= _TOGETHER:
+        if len(method.messages) >= _TOGETHER:
             self._answer(method)
             self._settle()
+        elif not self._following:
+            self.start(call[0], self._follow)
+            self._following = True
 
-    def _mark(self, core: Any) -> None:
-        self.start(core, self._round)
-        self._marked = True
-        self._awaited = False
-
-    def _round(self, event: Any) -> Any:
-        self._marked = False
+    def _follow(self, event: Any) -> Any:
+        """Dispatches events as grpcio would, until none is ready any more; then answers what was gathered,
+        and goes on for as long as that brings more."""
+        state, poll = self.state, self.state.completion_queue.poll
+        self._enter()  # so that the server cannot be over before this has returned
         try:
-            waiting = [method for method in self._methods if method.messages]
-            if self._awaited and waiting:
-                self._mark(waiting[0].calls[0][0])
-            else:
-                for method in waiting:
-                    self._answer(method)
-                self._settle()
+            for _ in range(_FOLLOWED):
+                event = poll(_AT_ONCE)
+                if event.completion_type == self._none_ready:
+                    if not self._answer_all():
+                        break
+                elif isinstance(event.tag, str):  # grpcio's own, which it compares and does not call
+                    self._process(state, event)
+                else:
+                    call, callbacks = event.tag(event)
+                    for callback in callbacks:
+                        try:
+                            callback()
+                        except Exception:
+                            log.exception("a callback failed")
+                    if call is not None and call is not self:
+                        with state.lock:
+                            state.rpc_states.remove(call)
+                event = None  # what is about a call goes before the next is waited for, as grpcio has it
+        except Exception:
+            log.exception("an event was not dispatched")
+        self._following = False
+        try:
+            self._answer_all()
         except Exception:
             log.exception("calls were not answered")
-        return _NOTHING
+        return _NOTHING if self._calls else (self, ())
+
+    def _answer_all(self) -> bool:
+        """Answers what was gathered. Returns whether there was anything."""
+        waiting = [method for method in self._methods if method.messages]
+        for method in waiting:
+            self._answer(method)
+        self._settle()
+        return bool(waiting)
 
     def _answer(self, method: Method) -> None:
         calls, messages = method.calls, method.messages

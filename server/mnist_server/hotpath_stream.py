@@ -95,27 +95,28 @@ class StreamCall:
         if self._sending:
             return
         if self._outbox:
-            self._sending = True
-            answer = self._outbox.popleft()
-            self._held -= len(answer)
-            self._start(self._sent, paths.message(answer, paths.more_follows if self._outbox else 0))
+            self._send()
         elif self._final or not (self._open or self._asked or self._unanswered):
             self._over = True
             final = self._final
             about = (final.trailing, final.number, final.details.encode()) if final else ((), 0, b"")
             self._start(self._back, paths.status(*about, 0))
 
+    def _send(self) -> None:
+        paths, outbox = self._paths, self._outbox
+        answer = outbox.popleft()
+        self._held -= len(answer)
+        self._sending = True
+        self._start(self._sent, paths.message(answer, paths.more_follows if outbox else 0))
+
     def _start(self, tag: Any, *operations: Any) -> None:
+        if self._core.start_server_batch(operations, tag):
+            raise ValueError("gRPC's core has refused the operations")
         self._pending += 1
-        try:
-            self._paths.start(self._core, tag, *operations)
-        except Exception:
-            self._pending -= 1
-            raise
 
     def _got(self, event: Any) -> Any:
-        self._asked = False
         data = event.batch_operations[0].message()
+        self._asked = False
         if data is None:
             self._open = False
         elif not self._over:
@@ -125,9 +126,10 @@ class StreamCall:
                 if len(data) > self._paths.large:
                     self._leave(data)
                 else:
-                    self.settle()  # asks for the next before the marker is set: it may be there already
-                    waiting = (self._core, self._deadline, self)
-                    self._paths.gather(self._method, waiting, data, awaited=self._asked)
+                    self.settle()  # asks for the next, which may be there already
+                    self._paths.gather(self._method, (self._core, self._deadline, self), data)
+                    self._pending -= 1
+                    return _NOTHING  # there is nothing to settle before it is answered
             except Exception as error:
                 self._end_with(error)
         return self._back(event)

@@ -196,7 +196,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             answer += _inputs(array_to_pixels(images), model)
         if request.score_digits:
             scores = digit_scores(images, asked.borders)
-            scored = pb.PredictResponse(digit_scores=scores, is_digit=scores >= IS_DIGIT)
+            scored = pb.PredictResponse(digit_scores=scores, is_digit=(scores >= IS_DIGIT).tolist())
             answer += scored.SerializeToString()
         return answer + _boxes(asked.found) if asked.found else answer
 
@@ -320,7 +320,7 @@ def _on_stream(number: int, answer: bytes | Exception) -> bytes:
     """Returns the PredictStreamResponse to a message with this id, on the wire."""
     if isinstance(answer, bytes):
         own = _ID + varint(number) if number else b""
-        return b"".join((own, field_head(_RESPONSE, len(answer)), answer))
+        return b"".join((own, _response_head(len(answer)), answer))
     status = to_status(answer)
     failure = pb.PredictionError(code=status.code, message=status.message)
     return pb.PredictStreamResponse(id=number, error=failure).SerializeToString()
@@ -329,6 +329,11 @@ def _on_stream(number: int, answer: bytes | Exception) -> bytes:
 @lru_cache(1024)
 def _head(field: str, size: int) -> bytes:
     return field_head(_FIELDS[field].number, size)
+
+
+@lru_cache(1024)
+def _response_head(size: int) -> bytes:
+    return field_head(_RESPONSE, size)
 
 
 def _inputs(pixels: bytes, model: Model) -> bytes:
