@@ -41,7 +41,7 @@ _MISTAKES = 80  # on a sheet
 @click.command()
 @click.option("--model", type=click.Path(exists=True, path_type=Path), required=True, help="A model's file.")
 @click.option("--half", type=click.Choice(list(halves.HALVES)), default="judging", show_default=True)
-@click.option("--each", type=click.IntRange(1), default=100, show_default=True, help="Pictures of each kind.")
+@click.option("--each", type=click.IntRange(1), default=40, show_default=True, help="Pictures of each kind.")
 @click.option("--sheets", type=click.Path(path_type=Path), help="A folder for sheets of mistakes.")
 @click.option("--dry", is_flag=True, help="Write no results.")
 def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> None:
