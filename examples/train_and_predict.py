@@ -1,6 +1,6 @@
 """Trains the classic network, watches it learn, judges it and shows it pictures.
 
-python examples/train_and_predict.py mnist seven.png
+python examples/train_and_predict.py mnist examples/seven.png
 """
 
 import sys

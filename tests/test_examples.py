@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,15 @@ PROGRAMS = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("data")) as address:
+        yield address
+
+
+@contextmanager
+def serving(data: Path, *options: str) -> Iterator[str]:
     """The address of a server in a process of its own, which must stop as it should."""
-    data = tmp_path_factory.mktemp("data")
     process = subprocess.Popen(
-        [PROGRAMS / "mnist-server", "serve", "--port", "0", "--data-dir", data],
+        [PROGRAMS / "mnist-server", "serve", "--port", "0", "--data-dir", data, *options],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -182,6 +188,22 @@ def test_buf_curl(server: str, idx_folder: Path) -> None:
     assert evaluation["accuracy"] > 0.5
     answer, _, labels = named.rpartition("}\n")
     assert len(json.loads(answer + "}")["digits"]) == len(labels.split()) == 3
+
+
+def test_a_new_server_names_the_picture_of_the_readme_as_shown_there(tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    with serving(tmp_path, "--pretrained") as server:
+        told = subprocess.run(
+            [PROGRAMS / "mnist-client", "predict", "--show", "examples/seven.png"],
+            cwd=REPOSITORY,
+            env=os.environ | {"MNIST_SERVER": server, "PYTHONUTF8": "1"},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+    assert told.returncode == 0, told.stderr
+    assert f"```\n{told.stdout.rstrip()}\n```\n" in readme
 
 
 def test_the_readme_shows_the_first_example_as_it_is() -> None:

@@ -195,14 +195,24 @@ def test_readme_maps_the_folders_as_they_are() -> None:
     assert {name for name in tops if not name.startswith(".")} - shown == set()
 
 
-def test_readme_links_only_to_what_is_there() -> None:
-    for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (REPOSITORY / document).read_text(encoding="utf-8")
+def test_documents_link_only_to_what_is_there() -> None:
+    documents = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    for document in documents + sorted((REPOSITORY / "docs").glob("*.md")):
+        text = document.read_text(encoding="utf-8")
         targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text)]
         local = [target for target in targets if target and "://" not in target]
-        assert [target for target in local if not (REPOSITORY / target).exists()] == [], document
-        if document == "README.md":
+        assert [target for target in local if not (document.parent / target).exists()] == [], document
+        if document.name == "README.md":
             assert "docs/training.svg" in local
+
+
+def test_the_figures_of_the_pretrained_model_are_those_of_its_card() -> None:
+    card = (REPOSITORY / "docs" / "model-card.md").read_text(encoding="utf-8")
+    found = re.search(r"right on ([\d,]+) of MNIST's 10,000 test images: \*\*([\d.]+)%\*\*", card)
+    assert found
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"{found[1]} of MNIST's 10,000 test images" in " ".join(text.split())
+    assert f"| {found[1]}; {found[2]} % | `mnist-client evaluate` |" in text
 
 
 def test_readme_gives_the_figures_that_were_recorded() -> None:

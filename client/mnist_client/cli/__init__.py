@@ -89,8 +89,8 @@ def program() -> None:
 
     \b
     Example:
-      mnist-client train --name mnist
-      mnist-client evaluate --fail-under 0.94
+      mnist-client train --name classic
+      mnist-client evaluate --model classic --fail-under 0.94
       mnist-client predict --show digit.png
     """
 

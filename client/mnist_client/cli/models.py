@@ -130,12 +130,13 @@ def alias(settings: Settings, model: str, alias: str, remove: bool, etag: str | 
 def delete(settings: Settings, model: str, force: bool, etag: str | None) -> None:
     """Delete one version, NAME@VERSION, or a model with all its versions, NAME --force.
 
-    What an alias stands for is not deleted. Version numbers are never used again.
+    What an alias stands for is not deleted, nor the version that came with the server. Version numbers are
+    never used again.
 
     \b
     Example:
-      mnist-client models delete mnist@1
-      mnist-client models delete mnist --force
+      mnist-client models delete mnist@2
+      mnist-client models delete classic --force
     """
     with settings.connect() as client:
         deleted = client.delete_model(model, etag=etag, force=force)

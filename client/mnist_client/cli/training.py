@@ -168,7 +168,7 @@ def train(
 
     \b
     Example:
-      mnist-client train --name mnist
+      mnist-client train --name classic
       mnist-client train --recipe quick --seed 1
       mnist-client train --data ./letters --name letters --from mnist --epochs 5
       mnist-client train --hidden 100 --output-layer softmax --loss cross_entropy --learning-rate 0.1
