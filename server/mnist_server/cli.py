@@ -159,7 +159,7 @@ def serve(
     from mnist_server.data_directory import DataDirectory
     from mnist_server.errors import ServerError, WrongState
     from mnist_server.logs import configure_logging
-    from mnist_server.supervisor import Supervisor
+    from mnist_server.supervisor import Supervisor, WorkersFailed
 
     configure_logging()
     supervisor = Supervisor(processes, slots)
@@ -190,7 +190,7 @@ def serve(
             message = "listening beyond this machine without TLS: anyone who reaches it may use it"
             logging.getLogger("mnist_server").warning(message)
         supervisor.run(asked, serving)
-    except (ServerError, OSError, sqlite3.Error) as error:
+    except (ServerError, WorkersFailed, OSError, sqlite3.Error) as error:
         supervisor.kill()
         click.echo(f"mnist-server: {error}", err=True)
         sys.exit(EXIT_CONDITION if isinstance(error, WrongState) else EXIT_UNEXPECTED)

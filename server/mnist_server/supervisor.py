@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from mnist_server.data_directory import DataDirectory, Lock
-from mnist_server.errors import ServerError
 from mnist_server.port import Port
 from mnist_server.scheduler import Scheduler
 from mnist_server.slots import Slots
@@ -35,8 +34,8 @@ _LOOK_SECONDS = 1.0
 _MAX_SILENT_LOOKS = 20
 
 
-class WorkersFailed(ServerError):
-    """No worker can be started; the text says why."""
+class WorkersFailed(Exception):
+    """No worker can be started; the text says why. Nobody's request: it ends the server."""
 
 
 class Supervisor:
