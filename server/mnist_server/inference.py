@@ -45,17 +45,18 @@ class _Group(NamedTuple):
 class _Inquiry:
     """What a request says, but for its pixels, and what that asks of each model: which recurs with it."""
 
-    def __init__(self, message: pb.ModelInferRequest) -> None:
+    def __init__(self, data: bytes, message: pb.ModelInferRequest) -> None:
         self.model = _wire_name(message.model_name, message.model_version)
         self.asked: dict[str, Asked] = {}
-        self._message: pb.ModelInferRequest | None = message
+        self._first: tuple[bytes, pb.ModelInferRequest] | None = data, message
 
     def message(self, data: bytes) -> pb.ModelInferRequest:
         """Returns a request of this kind parsed, of which `data` are the bytes."""
-        message, self._message = self._message, None  # so that the first one's pixels are not kept
+        first, self._first = self._first, None  # so that the first one's pixels are not kept
         if len(self.asked) >= _MODELS:
             self.asked.clear()
-        return message or pb.ModelInferRequest.FromString(data)
+        # Another's pixels are not those of the first, which may have been left for Later.
+        return first[1] if first and first[0] is data else pb.ModelInferRequest.FromString(data)
 
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
@@ -286,7 +287,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
 def _inquire(data: bytes) -> tuple[_Inquiry, bytes]:
     message = pb.ModelInferRequest.FromString(data)
     raw = message.raw_input_contents
-    return _Inquiry(message), raw[0] if raw else b""
+    return _Inquiry(data, message), raw[0] if raw else b""
 
 
 def _wire_name(name: str, version: str) -> str:

@@ -515,6 +515,18 @@ class TestManyAtOnce:
             )
         assert metrics.read().models["models/mnist/versions/1"].failures == 2
 
+    def test_who_asks_after_a_model_was_loaded_is_answered_for_pixels_of_their_own(
+        self, servicer: InferenceServicer, registry: ModelRegistry, images: NDArray[np.uint8]
+    ) -> None:
+        first, second = (ask(images[n : n + 1], model_version="2").SerializeToString() for n in (0, 1))
+        [answer] = servicer.infer([first])
+        assert isinstance(answer, Later)
+        model = registry.load("models/mnist/versions/2", field="model")  # as Later does
+        for place, data in ((1, second), (0, first)):
+            [answer] = servicer.infer([data])
+            found = probabilities(pb.ModelInferResponse.FromString(bytes_of(answer)))
+            np.testing.assert_allclose(found, model.network.predict(images[place : place + 1]), atol=1e-5)
+
     def test_what_takes_long_is_left_for_later(
         self, servicer: InferenceServicer, images: NDArray[np.uint8]
     ) -> None:
