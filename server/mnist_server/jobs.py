@@ -271,14 +271,21 @@ class Jobs:
 def append(connection: sqlite3.Connection, name: str, event: pb.TrainingEvent) -> pb.TrainingJob:
     """Appends an event to a job's history within a transaction. Returns the job after it.
 
-    Raises NotFound, and WrongState if the job has ended, since nothing happens to it any more, or if it is
-    paused and the event does not resume or cancel it.
+    A job that is to be cancelled is not paused, but cancelled. Raises NotFound, and WrongState if the job has
+    ended, since nothing happens to it any more, or if it is paused and the event neither resumes nor cancels
+    it.
     """
     job = _job(connection, name)
     if job.state in ENDED:
         raise WrongState(f"{name} has {state_name(job.state)}: expected a job that has not ended")
     if job.state == pb.JOB_STATE_PAUSED and event.WhichOneof("event") not in ("resumed", "cancelled"):
         raise WrongState(f"{name} is PAUSED: expected a job that is not")
+    if event.HasField("paused"):
+        (cancel_requested,) = connection.execute(
+            "SELECT cancel_requested FROM jobs WHERE name = ?", (name,)
+        ).fetchone()
+        if cancel_requested:  # after its trainer had looked: nobody else would ask again
+            event = pb.TrainingEvent(cancelled=pb.Cancelled())
     event.job = name
     event.sequence = job.last_sequence + 1
     event.time.CopyFrom(now())

@@ -362,6 +362,19 @@ def test_cancelling_wins_over_pausing(jobs: Jobs, make_job: Callable[..., str]) 
     assert jobs.cancel(paused).state == pb.JOB_STATE_CANCELLED
 
 
+def test_a_job_that_is_cancelled_while_its_trainer_pauses_it_is_cancelled(
+    jobs: Jobs, make_job: Callable[..., str]
+) -> None:
+    name = make_job()
+    jobs.append(name, STARTED)
+    jobs.pause(name)
+    assert jobs.asked(name) == "pause"  # the trainer looks, and writes a checkpoint
+    jobs.cancel(name)
+    assert jobs.append(name, PAUSED).state == pb.JOB_STATE_CANCELLED
+    kinds = [event.WhichOneof("event") for event in jobs.events(name, 0, 10)]
+    assert kinds == ["accepted", "started", "cancelled"]
+
+
 def test_only_a_running_job_is_paused_and_only_a_paused_one_resumed(
     jobs: Jobs, make_job: Callable[..., str]
 ) -> None:
