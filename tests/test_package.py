@@ -195,6 +195,14 @@ def test_readme_maps_the_folders_as_they_are() -> None:
     assert {name for name in tops if not name.startswith(".")} - shown == set()
 
 
+def test_the_map_names_every_module_of_core_and_server() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    told = text.partition("## The map")[2].partition("## Decisions")[0]
+    sources = [*REPOSITORY.glob("core/mnist_core/**/*.py"), *REPOSITORY.glob("server/mnist_server/**/*.py")]
+    modules = {path.stem for path in sources} - {"__init__"}
+    assert {name for name in modules if f"`{name}`" not in told} == set()
+
+
 def test_documents_link_only_to_what_is_there() -> None:
     documents = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     for document in documents + sorted((REPOSITORY / "docs").glob("*.md")):

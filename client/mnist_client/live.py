@@ -116,8 +116,9 @@ class TrainingView:
                 line.append(f"  {_percent(last.accuracy)}", style="bold green")
             if best is not None and best.accuracy is not None:
                 line.append(f"  best {_percent(best.accuracy)} in epoch {best.epoch}", style="dim")
-            line.append(_validation(last), style="dim")
             yield line
+            if (share := _validation_accuracy(last)) is not None:
+                yield Text(f"validation {_percent(share)}", style="dim")
         pace = []
         if (speed := progress.images_a_second) is not None:
             pace.append(f"{speed:,.0f} images/s")
@@ -177,7 +178,7 @@ def _percent(share: float) -> str:
     return f"{share:.2%}".replace("%", " %")
 
 
-def _validation(epoch: EpochFinished) -> str:
+def _validation_accuracy(epoch: EpochFinished) -> float | None:
     if epoch.validation_correct is None or epoch.validation_total is None:
-        return ""
-    return f"  validation {_percent(epoch.validation_correct / epoch.validation_total)}"
+        return None
+    return epoch.validation_correct / epoch.validation_total

@@ -182,6 +182,13 @@ def test_a_validation_split_is_told() -> None:
     assert "validation 91.20 %" in "\n".join(shown(progress))
 
 
+def test_a_validation_split_breaks_no_line_of_a_small_terminal(progress: TrainingProgress) -> None:
+    progress.update(epoch(16, 9512, 0.03, validation=912))
+    told = [line.strip("│ ") for line in shown(progress, width=80, height=24)]
+    assert "Epoch 16 : 9512 / 10000  95.12 %  best 95.12 % in epoch 16" in told
+    assert "validation 91.20 %" in told
+
+
 def test_a_network_that_diverged_is_no_crash() -> None:
     progress = TrainingProgress(JOB)
     progress.update(epoch(0, 980, math.nan))
