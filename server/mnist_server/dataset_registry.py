@@ -5,6 +5,7 @@ there. Who writes or removes such a row holds the directory's lock `accepting`, 
 a job that needs it is taken on. This module does without NumPy, as the top process does.
 """
 
+import logging
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from mnist_proto.v1 import dataset_pb2 as pb
 from mnist_proto.v1 import training_pb2
 from mnist_server.data_directory import INCOMING, DataDirectory
 from mnist_server.database import Database
-from mnist_server.errors import LimitReached, NotFound, WrongState
+from mnist_server.errors import Corrupt, LimitReached, NotFound, WrongState
 
 if TYPE_CHECKING:
     from mnist_server.dataset_files import Upload
+
+log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 60.0
 _ENDED = (training_pb2.JOB_STATE_SUCCEEDED, training_pb2.JOB_STATE_FAILED, training_pb2.JOB_STATE_CANCELLED)
@@ -46,12 +49,12 @@ class DatasetRegistry:
         found = []
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT number, hash, body FROM stored_datasets WHERE number < ? "
+                "SELECT number, hash, bytes, body FROM stored_datasets WHERE number < ? "
                 "ORDER BY number DESC LIMIT ?",
                 (2**62 if before is None else before, size + 1),
             )
-            for number, digest, body in rows:
-                dataset = self._read(digest, body)
+            for number, *row in rows:
+                dataset = self._read(*row)
                 for split in dataset.splits:
                     split.ClearField("mean_image")
                 found.append((number, dataset))
@@ -80,11 +83,13 @@ class DatasetRegistry:
     def storing(self, upload: "Upload") -> Iterator[pb.Dataset]:
         """Makes an upload's files durable. Within the context a row is to name them (`add`).
 
-        If that raises, they go again. What is stored already is not written again. Raises LimitReached.
+        If that raises, they go again. What is stored already is not written again, unless all that is known
+        of it is that it was. Raises LimitReached.
         """
         with self._directory.accepting():
             dataset = upload.describe()
-            if known := self._find(dataset.name):
+            known = self._find(dataset.name)
+            if known and known.splits:
                 yield known
                 return
             self._check(dataset.bytes)
@@ -127,20 +132,30 @@ class DatasetRegistry:
     def _find(self, name: str) -> pb.Dataset | None:
         digest = name.removeprefix("datasets/")
         with self._database.read() as connection:
-            row = connection.execute("SELECT body FROM stored_datasets WHERE hash = ?", (digest,)).fetchone()
-        return None if row is None else self._read(digest, row[0])
+            row = connection.execute(
+                "SELECT hash, bytes, body FROM stored_datasets WHERE hash = ?", (digest,)
+            ).fetchone()
+        return None if row is None else self._read(*row)
 
-    def _read(self, digest: str, body: bytes | None) -> pb.Dataset:
-        """Returns a data set from its row, or, if an older server has stored it, from its files."""
+    def _read(self, digest: str, size: int, body: bytes | None) -> pb.Dataset:
+        """Returns a data set from its row, or, if an older server has stored it, from its files.
+
+        Where they are damaged, or no job tells what they are, that is its name and size alone.
+        """
         if body is not None:
             return pb.Dataset.FromString(body)
         from mnist_server.dataset_files import describe_stored
 
+        unknown = pb.Dataset(name=f"datasets/{digest}", bytes=size)
         with self._database.read() as connection:
-            (job,) = connection.execute(
-                "SELECT body FROM jobs WHERE dataset = ? LIMIT 1", (digest,)
-            ).fetchone()
-        dataset = describe_stored(self._directory.datasets, training_pb2.TrainingJob.FromString(job))
+            row = connection.execute("SELECT body FROM jobs WHERE dataset = ? LIMIT 1", (digest,)).fetchone()
+        if row is None:
+            return unknown
+        try:
+            dataset = describe_stored(self._directory.datasets, training_pb2.TrainingJob.FromString(row[0]))
+        except Corrupt as error:
+            log.warning("a data set cannot be read", extra={"dataset": unknown.name, "error": str(error)})
+            return unknown
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE stored_datasets SET body = ? WHERE hash = ?", (dataset.SerializeToString(), digest)
@@ -153,6 +168,7 @@ def add(connection: sqlite3.Connection, dataset: pb.Dataset) -> None:
     digest = dataset.name.removeprefix("datasets/")
     connection.execute("INSERT OR IGNORE INTO datasets VALUES (?, ?)", (digest, dataset.bytes))
     connection.execute(
-        "INSERT OR IGNORE INTO stored_datasets (hash, bytes, body) VALUES (?, ?, ?)",
+        "INSERT INTO stored_datasets (hash, bytes, body) VALUES (?, ?, ?) "
+        "ON CONFLICT (hash) DO UPDATE SET body = excluded.body WHERE body IS NULL",
         (digest, dataset.bytes, dataset.SerializeToString()),
     )

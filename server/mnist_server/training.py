@@ -4,6 +4,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 
 import grpc
 
@@ -17,7 +18,7 @@ from mnist_server.dataset_description import counts, labels
 from mnist_server.dataset_files import Upload
 from mnist_server.dataset_registry import DatasetRegistry
 from mnist_server.environment import differences, environment
-from mnist_server.errors import InvalidRequest
+from mnist_server.errors import InvalidRequest, NotFound
 from mnist_server.feed import Feed
 from mnist_server.jobs import Jobs, new_name
 from mnist_server.limits import Limits
@@ -123,7 +124,10 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self, request: pb.DeleteTrainingJobRequest, context: grpc.ServicerContext
     ) -> pb.DeleteTrainingJobResponse:
         """Forgets a job that has ended."""
-        self._jobs.delete(job_name(request.job))
+        name = job_name(request.job)
+        with suppress(NotFound):  # the last job that tells of what an older server has stored may go
+            self._datasets.get(self._jobs.get(name).config.dataset)
+        self._jobs.delete(name)
         return pb.DeleteTrainingJobResponse()
 
     def _receive(self, requests: Iterator[pb.TrainRequest], context: grpc.ServicerContext) -> str:

@@ -447,13 +447,14 @@ class TestRestart:
         open_files = directory.dataset(stored.name)
         assert sorted(file.name for file in open_files.iterdir()) == ["train-images", "train-labels"]
 
-    def test_what_an_older_server_has_stored_is_described_when_asked_for(
+    @pytest.fixture
+    def old_job(
         self,
         directory: DataDirectory,
         database: Database,
-        make_job: Callable[..., str],
         make_config: Callable[..., training_pb2.ResolvedConfig],
-    ) -> None:
+    ) -> training_pb2.TrainingJob:
+        """One that has ended, as an older server has left it and its data set, of 20 and 4 images."""
         upload = Upload(directory.datasets, Limits())
         upload.take(batch(20).batch)
         upload.take(batch(4, split=images_pb2.SPLIT_TEST, label=7).batch)
@@ -464,7 +465,12 @@ class TestRestart:
         config.dataset = stored.name
         config.config.validation_images = config.validation_images = 5  # held back of the 20
         config.train_images, config.test_images, config.height, config.width = 15, 4, 2, 3
-        job = training_pb2.TrainingJob(name="jobs/old", config=config, create_time=stored.create_time)
+        job = training_pb2.TrainingJob(
+            name="jobs/job-old",
+            state=training_pb2.JOB_STATE_SUCCEEDED,
+            config=config,
+            create_time=stored.create_time,
+        )
         with database.write() as connection:
             connection.execute("INSERT INTO datasets VALUES (?, 168)", (digest,))
             connection.execute("INSERT INTO stored_datasets (hash, bytes) VALUES (?, 168)", (digest,))
@@ -472,10 +478,60 @@ class TestRestart:
                 "INSERT INTO jobs (name, state, dataset, request_hash, body) VALUES (?, 3, ?, '', ?)",
                 (job.name, digest, job.SerializeToString()),
             )
+        return job
+
+    def test_what_an_older_server_has_stored_is_described_when_asked_for(
+        self, directory: DataDirectory, database: Database, old_job: training_pb2.TrainingJob
+    ) -> None:
+        upload = Upload(directory.datasets, Limits())
+        upload.take(batch(20).batch)
+        upload.take(batch(4, split=images_pb2.SPLIT_TEST, label=7).batch)
+        stored = upload.describe()
+        stored.create_time.CopyFrom(old_job.create_time)
+        upload.abandon()
         registry = DatasetRegistry(directory, database, 1000)
         assert registry.get(stored.name) == stored
         assert registry.get(stored.name) == stored  # now of its row
-        assert open_dataset(directory.datasets, config).train.images.shape == (15, 2, 3)
+        assert open_dataset(directory.datasets, old_job.config).train.images.shape == (15, 2, 3)
+
+    def test_what_an_older_server_has_stored_is_known_when_its_last_job_was_deleted(
+        self, channel: grpc.Channel, old_job: training_pb2.TrainingJob
+    ) -> None:
+        TrainingServiceStub(channel).DeleteTrainingJob(
+            training_pb2.DeleteTrainingJobRequest(job=old_job.name), timeout=DEADLINE
+        )
+        found = get(DatasetServiceStub(channel), old_job.config.dataset)
+        assert [split.images for split in found.splits] == [20, 4]
+
+    @pytest.mark.parametrize("why", ["no job", "no files"])
+    def test_what_nothing_is_known_of_is_listed_sent_again_and_deleted(
+        self,
+        channel: grpc.Channel,
+        directory: DataDirectory,
+        database: Database,
+        old_job: training_pb2.TrainingJob,
+        refused: Refused,
+        why: str,
+    ) -> None:
+        stub, name = DatasetServiceStub(channel), old_job.config.dataset
+        if why == "no job":
+            with database.write() as connection:
+                connection.execute("DELETE FROM jobs")
+        else:
+            (directory.dataset(name) / "train-images").unlink()
+        assert get(stub, name) == pb.Dataset(name=name, bytes=168)
+        assert names(stub) == [name]
+        training = TrainingServiceStub(channel)
+        refused(
+            lambda: list(training.Train(iter([train_on(name)]), timeout=DEADLINE)), INVALID, "config.dataset"
+        )
+        again = batch(4, split=images_pb2.SPLIT_TEST, label=7)
+        assert [split.images for split in upload(stub, batch(20), again).splits] == [20, 4]
+        assert [split.images for split in get(stub, name).splits] == [20, 4]
+        assert names(stub) == [name]
+        delete(stub, name)
+        assert names(stub) == []
+        assert not directory.dataset(name).exists()
 
     def test_data_sets_of_an_older_schema_are_stored_ones(self, directory: DataDirectory) -> None:
         raw = sqlite3.connect(directory.root / "mnist.sqlite3")
