@@ -24,7 +24,7 @@ AS_WORKERS = GRPC_EXPERIMENTS=-event_engine_listener,fuse_filters
 	digit-score
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 22
 
 setup: .venv/made ## a .venv with everything that server and client need
 
