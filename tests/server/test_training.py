@@ -798,7 +798,7 @@ class TestWatching:
     def test_events_come_without_gap_and_notices_carry_the_last_sequence(
         self, stub: TrainingServiceStub, make_messages: Messages
     ) -> None:
-        name = accept(stub, make_messages(**LONG | {"hidden_layers": pb.HiddenLayers(sizes=[1500])}))
+        name = accept(stub, make_messages(**LONG | {"hidden_layers": pb.HiddenLayers(sizes=[500])}))
         sequence, progress = 0, None
         for message in watch(stub, name):
             if message.HasField("event"):
