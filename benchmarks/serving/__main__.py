@@ -109,6 +109,7 @@ class Run:
             self._load,
             click.echo,
         )
+        results["restarts"] = {each.name: each.restarts for each in contenders if each.restarts}
         results |= self._aside(contenders)
         results["absent"] = self._absent
         results["bars"] = [

@@ -18,6 +18,7 @@ from benchmarks.serving.protocol import Protocol
 Say = Callable[[str], None]
 
 FINISH_SECONDS = 0.15
+_TRIES = 4  # to measure a contender that dies of it
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,32 @@ def measure(
     return Measured(load, total / load.requests * 1e6, tuple(each / total for each in used if total))
 
 
+def _measure_alive(
+    entry: Entry,
+    setting: Setting,
+    questions: Questions,
+    answer_bytes: int,
+    seconds: float,
+    cores: Sequence[int],
+) -> Measured:
+    """Asks a contender that may end by itself: then it is started and asked again."""
+    for _ in range(_TRIES - 1):
+        _revive(entry.contender)
+        try:
+            return measure(entry, setting, questions, answer_bytes, seconds, cores)
+        except Overload:
+            if entry.contender.process.running():
+                raise
+    _revive(entry.contender)
+    return measure(entry, setting, questions, answer_bytes, seconds, cores)
+
+
+def _revive(contender: Contender) -> None:
+    # The generator ends in the middle of requests, which Triton's gRPC threads sometimes die of (signal 11).
+    if not contender.process.running():
+        contender.restart()
+
+
 def compare(
     entries: Sequence[Entry],
     settings: Sequence[Setting],
@@ -130,6 +157,7 @@ def compare(
         sizes: dict[str, int] = {}
         for entry in entries:
             try:
+                _revive(entry.contender)
                 sizes[entry.name] = entry.contender.validate(entry.protocol, setting.images)
             except Unfit as error:
                 trouble[entry.name] = str(error)
@@ -140,8 +168,9 @@ def compare(
                     continue
                 try:
                     with awake(entry.contender, everyone):
-                        measured = measure(entry, setting, questions, sizes[entry.name], seconds, cores)
-                except Overload as error:
+                        size = sizes[entry.name]
+                        measured = _measure_alive(entry, setting, questions, size, seconds, cores)
+                except (Overload, Unfit) as error:
                     trouble[entry.name] = str(error)
                     rows.pop(entry.name, None)
                     say(f"  {entry.name}: {error}")

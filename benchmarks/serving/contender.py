@@ -4,6 +4,7 @@ import http.client
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,11 +58,21 @@ class Contender:
         self.recipe = recipe
         self.name = recipe.name
         self.address = f"127.0.0.1:{free_port()}"
+        self.restarts = 0
         self._questions = questions
         folder.mkdir()
         launch = recipe.prepare(shared, folder, int(self.address.rsplit(":", 1)[1]))
         self.versions = launch.versions
-        self.process = Process(launch.command, environment(shared, launch.environment), cores, folder)
+        self._begin = partial(Process, launch.command, environment(shared, launch.environment), cores, folder)
+        self.process = self._begin()
+
+    def restart(self) -> None:
+        """Starts it again, since it has ended by itself. Raises Unfit."""
+        self.process.stop()
+        self.restarts += 1
+        self.process = self._begin()
+        self.first_answer()
+        self.process.settle()
 
     def first_answer(self) -> float:
         """Returns the seconds from its start to its first answer, in the first of its protocols.

@@ -63,6 +63,11 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     )
     yield from _paragraph("Resident memory after the first answer; pages that processes share count in each.")
     yield from _asides(results)
+    for name, times in results.get("restarts", {}).items():
+        yield from _paragraph(
+            f"{name} ended by itself {times} times when the generator left in the middle of requests; it was "
+            "started again, and asked again."
+        )
     absent = results["absent"] | _troubles(results)
     if absent:
         yield from _heading("## Not there")
