@@ -32,7 +32,7 @@ DEADLINE = 2.0
 GRACE = 10.0  # what a container has between SIGTERM and SIGKILL
 COMMAND = str(Path(sys.executable).with_name("mnist-server"))
 # Long enough to be disturbed: some 70 ms an epoch.
-HIDDEN, EPOCHS = 100, 12
+HIDDEN, EPOCHS = 100, 60
 Messages = Callable[..., list[pb.TrainRequest]]
 
 

@@ -726,8 +726,19 @@ class TestWatching:
         first: Any = stub.Train(iter(make_messages(train=20, test=0)), timeout=TIMEOUT)
         name = next(first).event.job  # which follows its job, beside the limit
         first.cancel()
-        watcher: Any = watch(stub, name)
-        assert next(watcher).event.sequence == 1
+
+        def first_to_watch() -> Any:
+            deadline = time.monotonic() + TIMEOUT
+            while True:
+                try:
+                    watcher: Any = watch(stub, name)
+                    assert next(watcher).event.sequence == 1
+                    return watcher
+                except grpc.RpcError:  # the server has not heard yet that the one before is gone
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+
+        watcher = first_to_watch()
         request = pb.WatchTrainingRequest(job=name)
         refused(
             lambda: next(stub.WatchTraining(request, timeout=TIMEOUT)),
@@ -735,14 +746,7 @@ class TestWatching:
             "fewer than 1",
         )
         watcher.cancel()
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                assert next(watch(stub, name)).event.sequence == 1
-                break
-            except grpc.RpcError:  # the server has not heard yet that the first is gone
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        first_to_watch()
 
     def test_a_reader_that_does_not_read_costs_a_bounded_amount_of_memory(
         self,
