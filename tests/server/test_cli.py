@@ -165,6 +165,12 @@ def until_epoch(call: Any, epoch: int) -> list[pb.TrainingEvent]:
     return found
 
 
+def until_continued(call: Any, times: int) -> None:
+    """Reads a stream until the job has gone on so many times."""
+    while times:
+        times -= next(call).event.HasField("continued")
+
+
 def epochs(history: list[pb.TrainingEvent]) -> list[tuple[int, int | None, str]]:
     finished = [event.epoch_finished for event in history if event.HasField("epoch_finished")]
     return [(epoch.epoch, epoch.correct, epoch.weights_hash) for epoch in finished]
@@ -530,17 +536,17 @@ class TestKilling:
         """First drained, so that there is a checkpoint; then server and trainer in turn, in the middle."""
         served = serve()
         name = ""
-        for number, epoch in ((signal.SIGTERM, 1), (signal.SIGKILL, 3), (signal.SIGKILL, 5)):
+        for life, number in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGKILL)):
             with served.channel() as channel:
                 stub = TrainingServiceStub(channel)
                 name = name or start(stub, messages)
-                until_epoch(watch(stub, name), epoch)
+                until_continued(watch(stub, name), life) if life else until_epoch(watch(stub, name), 1)
                 served.process.send_signal(number)
                 served.process.wait(GRACE)
             served = serve()
         with served.channel() as channel:
             stub = TrainingServiceStub(channel)
-            until_epoch(watch(stub, name), 7)
+            until_continued(watch(stub, name), 3)
             os.kill(served.trainer(), signal.SIGKILL)
             history = events(watch(stub, name))
         assert [event.sequence for event in history] == list(range(1, len(history) + 1))
