@@ -95,6 +95,8 @@ from mnist_proto.v1 import prediction_pb2_grpc as prediction_grpc
 from mnist_proto.v1 import server_pb2_grpc as server_grpc
 from mnist_proto.v1 import training_pb2_grpc as training_grpc
 
+_CLOSE_SECONDS = 2.0
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -500,7 +502,10 @@ class Client:
 
     def close(self) -> None:
         """Ends what is going on, and the connection. Jobs go on."""
-        self._channel.close()
+        # It waits for calls to end, for ever where Ctrl-C has cut off one that held its lock.
+        closing = threading.Thread(target=self._channel.close, name="closing", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
     def __enter__(self) -> "Client":
         return self

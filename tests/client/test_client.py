@@ -1006,3 +1006,21 @@ def test_closing_a_client_ends_what_is_going_on(serve: "ScriptedServers") -> Non
     client.close()
     thread.join(10)
     assert [type(error) for error in errors] == [CallCancelled]
+
+
+def test_closing_does_not_wait_for_ever(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_client.client._CLOSE_SECONDS", 0.05)
+    stuck, left = threading.Event(), threading.Event()
+    client = Client(server)
+    close = client._channel.close
+
+    def hang() -> None:
+        stuck.wait(30)
+        close()
+        left.set()
+
+    monkeypatch.setattr(client._channel, "close", hang)
+    client.close()
+    assert not left.is_set()
+    stuck.set()
+    assert left.wait(30)
