@@ -800,8 +800,9 @@ class TestWatching:
         assert get(stub, name).state == pb.JOB_STATE_RUNNING
 
     def test_events_come_without_gap_and_notices_carry_the_last_sequence(
-        self, stub: TrainingServiceStub, make_messages: Messages
+        self, stub: TrainingServiceStub, make_messages: Messages, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("mnist_server.feed.PROGRESS_SECONDS", 0.02)  # an epoch may take a tenth of one
         name = accept(stub, make_messages(**LONG | {"hidden_layers": pb.HiddenLayers(sizes=[500])}))
         sequence, progress = 0, None
         for message in watch(stub, name):
