@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks.serving.contender import Contender, Questions, Unfit
@@ -110,27 +111,24 @@ def measure(
     return Measured(load, total / load.requests * 1e6, tuple(each / total for each in used if total))
 
 
-def _measure_alive(
-    entry: Entry,
-    setting: Setting,
-    questions: Questions,
-    answer_bytes: int,
-    seconds: float,
-    cores: Sequence[int],
-) -> Measured:
-    """Asks a contender that may end by itself: then it is started and asked again."""
+def alive(contender: Contender, ask: Callable[[], Measured]) -> Measured:
+    """Returns what asking gives. A contender that ends of it is started and asked again, some times.
+
+    Raises Overload.
+    """
     for _ in range(_TRIES - 1):
-        _revive(entry.contender)
+        revive(contender)
         try:
-            return measure(entry, setting, questions, answer_bytes, seconds, cores)
+            return ask()
         except Overload:
-            if entry.contender.process.running():
+            if contender.process.running():
                 raise
-    _revive(entry.contender)
-    return measure(entry, setting, questions, answer_bytes, seconds, cores)
+    revive(contender)
+    return ask()
 
 
-def _revive(contender: Contender) -> None:
+def revive(contender: Contender) -> None:
+    """Starts a contender that has ended by itself. Raises Unfit."""
     # The generator ends in the middle of requests, which Triton's gRPC threads sometimes die of (signal 11).
     if not contender.process.running():
         contender.restart()
@@ -157,7 +155,7 @@ def compare(
         sizes: dict[str, int] = {}
         for entry in entries:
             try:
-                _revive(entry.contender)
+                revive(entry.contender)
                 sizes[entry.name] = entry.contender.validate(entry.protocol, setting.images)
             except Unfit as error:
                 trouble[entry.name] = str(error)
@@ -167,9 +165,9 @@ def compare(
                 if entry.name in trouble:
                     continue
                 try:
+                    ask = partial(measure, entry, setting, questions, sizes[entry.name], seconds, cores)
                     with awake(entry.contender, everyone):
-                        size = sizes[entry.name]
-                        measured = _measure_alive(entry, setting, questions, size, seconds, cores)
+                        measured = alive(entry.contender, ask)
                 except (Overload, Unfit) as error:
                     trouble[entry.name] = str(error)
                     rows.pop(entry.name, None)

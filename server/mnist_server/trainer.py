@@ -256,7 +256,7 @@ class Trainer:
             old.unlink()
 
     def _succeed(self, resolved: pb.ResolvedConfig, state: TrainingState, validation: Split | None) -> None:
-        file = f"{self._name.removeprefix('jobs/')}.safetensors"
+        file = self._directory.model_of(self._name)
         config = resolved_config(resolved)
         stop_reason = state.stop_reason(config) or "time_budget"
         network, epoch = state.made()
@@ -272,7 +272,7 @@ class Trainer:
             temperature=temperature,
             class_names=resolved.config.class_names,
         )
-        made.replace(self._directory.models / file)
+        made.replace(file)
         sync_directory(self._directory.models)
         job = self._jobs.get(self._name)
         version = model_pb2.ModelVersion(
@@ -286,7 +286,7 @@ class Trainer:
         )
         reason = pb.StopReason.Value(f"STOP_REASON_{stop_reason.upper()}")
         with self._database.write() as connection:
-            name = add_version(connection, job.model, file, version, promote=resolved.config.promote)
+            name = add_version(connection, job.model, file.name, version, promote=resolved.config.promote)
             succeeded = pb.Succeeded(model_version=name, stop_reason=reason, epoch=epoch)
             append(connection, self._name, pb.TrainingEvent(succeeded=succeeded))
         log.info("job succeeded", extra={"job": self._name, "model_version": name})

@@ -1,9 +1,11 @@
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from benchmarks.serving.bars import SETTINGS, bars
-from benchmarks.serving.comparison import Measured, Setting, figures, median_ratio
+from benchmarks.serving.comparison import Measured, Setting, alive, figures, median_ratio
+from benchmarks.serving.contender import Contender
 from benchmarks.serving.generator import WARM_SECONDS, Load, Overload, check_answers, summary
 from benchmarks.serving.protocol import INFER, INFER_UINT8, PREDICT
 from benchmarks.serving.report import markdown
@@ -146,3 +148,40 @@ def test_the_page_says_all_of_it(results: dict[str, Any]) -> None:
     assert "- two workers: mnist-server has no --workers" in page
     assert "- KServe: is not installed" in page
     assert max(map(len, (line for line in page.splitlines() if not line.startswith("|")))) <= 110
+
+
+class Mortal:
+    """As much of a contender as `alive` uses: it ends so many times of being asked."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths, self.restarts, self.runs = deaths, 0, True
+        self.process = SimpleNamespace(running=lambda: self.runs)
+
+    def restart(self) -> None:
+        self.restarts, self.runs = self.restarts + 1, True
+
+    def ask(self) -> Measured:
+        if self.restarts < self.deaths:
+            self.runs = False
+            raise Overload("it has ended")
+        return Measured(Load(1.0, 1.0, 1.0, 1), 1.0, (1.0,))
+
+
+def test_a_contender_that_ends_is_started_and_asked_again() -> None:
+    contender = Mortal(deaths=3)
+    assert alive(cast("Contender", contender), contender.ask).cpu_us == 1.0
+    assert contender.restarts == 3
+    contender = Mortal(deaths=4)
+    with pytest.raises(Overload):
+        alive(cast("Contender", contender), contender.ask)
+
+
+def test_one_that_runs_but_does_not_answer_is_not_asked_again() -> None:
+    contender = Mortal(deaths=0)
+
+    def ask() -> Measured:
+        raise Overload("answers failed")
+
+    with pytest.raises(Overload, match="answers failed"):
+        alive(cast("Contender", contender), ask)
+    assert contender.restarts == 0

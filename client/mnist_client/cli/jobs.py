@@ -133,12 +133,7 @@ def cancel(settings: Settings, job: str) -> None:
     """
     with settings.connect() as client:
         status = client.job(job).cancel()
-    if settings.output != TABLE:
-        write_record(as_record(status), settings.output)
-    elif status.state == "CANCELLED":
-        click.echo(f"{status.name} is cancelled")
-    else:
-        click.echo(f"{status.name} will end in a moment")
+    _tell(status, "is cancelled" if status.state == "CANCELLED" else "will end in a moment", settings.output)
 
 
 @jobs.command()
@@ -154,12 +149,7 @@ def pause(settings: Settings, job: str) -> None:
     """
     with settings.connect() as client:
         status = client.job(job).pause()
-    if settings.output != TABLE:
-        write_record(as_record(status), settings.output)
-    elif status.state == "PAUSED":
-        click.echo(f"{status.name} is paused")
-    else:
-        click.echo(f"{status.name} will pause in a moment")
+    _tell(status, "is paused" if status.state == "PAUSED" else "will pause in a moment", settings.output)
 
 
 @jobs.command()
@@ -181,10 +171,7 @@ def resume(settings: Settings, job: str, *, allow_inexact: bool) -> None:
     """
     with settings.connect() as client:
         status = client.job(job).resume(allow_inexact=allow_inexact)
-    if settings.output != TABLE:
-        write_record(as_record(status), settings.output)
-    else:
-        click.echo(f"{status.name} is in the queue")
+    _tell(status, "is in the queue", settings.output)
 
 
 @jobs.command()
@@ -204,6 +191,13 @@ def delete(settings: Settings, job: str) -> None:
         write_record({"name": job, "deleted": True}, settings.output)
     else:
         click.echo(f"{job} is deleted")
+
+
+def _tell(job: Job, what: str, output: str) -> None:
+    if output != TABLE:
+        write_record(as_record(job), output)
+    else:
+        click.echo(f"{job.name} {what}")
 
 
 def _write(job: Job, output: str) -> None:
