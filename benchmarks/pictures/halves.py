@@ -37,7 +37,7 @@ TUNING = Half(
     "tuning",
     slice(0, 5000),
     slice(0, 900),
-    slice(0, 2),
+    slice(0, None, 2),
     ("ComicNeue-Light.", "ComicNeue-Bold.", "DancingScript-R", "dkg.", "DejaVuSans.", "STIXGeneral."),
     ("page.png", "brick.png", "moon.png"),
     ("astronaut.png", "camera.png", "coffee.png", "motorcycle_left.png", "ihc.png", "hubble_deep_field.jpg"),
@@ -47,7 +47,7 @@ JUDGING = Half(
     "judging",
     slice(5000, 10000),
     slice(900, 1797),
-    slice(1, 4),
+    slice(1, None, 2),
     (
         "BecauseWe", "Ecolier", "Humor", "KaushanScript", "KleeOne-R", "Kristi", "Rufscript", "DejaVuSerif.",
         "cmr10.",

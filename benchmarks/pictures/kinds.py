@@ -38,7 +38,8 @@ Made = tuple[bytes, int, str, int]
 def _paint(half: Half, random: Random) -> Made:
     """A paint program: flat colours, hard or soft edges, any size, either polarity."""
     side = int(np.exp(random.uniform(np.log(28), np.log(900))))
-    width = _one(random, [None, random.uniform(0.02, 0.05), random.uniform(0.16, 0.26)], p=[0.5, 0.25, 0.25])
+    thin = max(random.uniform(0.004, 0.05), 1.5 / side)  # a program's finest pen is a pixel wide
+    width = _one(random, [None, thin, random.uniform(0.16, 0.26)], p=[0.5, 0.25, 0.25])
     shape, label, source = shapes.digit(half, random, width)
     ink, ground = two_colors(random)
     coverage = place(

@@ -59,6 +59,10 @@ def restroke(levels: Levels) -> Levels:
     scale = BOX * each / max(levels.shape)
     height, width = (max(1, round(side * scale)) for side in levels.shape)
     fine = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC))
+    if (fine > 0.5).sum() < 0.7 * scale**2 * (levels > 0.5).sum():
+        # Of a hair line less is left than can be redrawn: it is made a pixel of these wide.
+        wide = ndimage.maximum_filter(levels, math.ceil(1 / scale))
+        fine = np.asarray(Image.fromarray(wide).resize((width, height), Image.Resampling.BICUBIC))
     fine = np.pad(fine, 2 * each)
     mask = fine > 0.5
     inside = ndimage.distance_transform_edt(mask)
