@@ -211,6 +211,26 @@ def _cropped(half: Half, random: Random) -> Made:
     return _done(image, encoding, label, source, **options)
 
 
+def _sheet(half: Half, random: Random) -> Made:
+    """A sheet or a card, all of it, on a table that is darker or lighter."""
+    height, width = int(random.integers(300, 1000)), int(random.integers(300, 1000))
+    shape, label, source = shapes.digit(half, random, random.uniform(0.05, 0.15))
+    scene = scenes.paper(half, height, width, random)
+    coverage = place(shape, (height, width), random, (0.25, 0.5), inside=0.26)
+    scene = over(scene, _pressed(coverage, random), pen_color(random))
+    table = np.ones((height, width), np.float32)
+    top, left, bottom, right = (random.uniform(0.1, 0.2, 4) * (height, width, height, width)).astype(int)
+    table[top : height - bottom, left : width - right] = 0
+    tint = random.uniform(0.7, 1, 3) * (random.uniform(0.15, 0.55) if random.random() < 0.8 else 1)
+    ground = scenes.paper(half, height, width, random) * tint
+    scene = scene * (random.uniform(0.6, 0.8) if tint.mean() > 0.6 else 1)
+    scene = scene * (1 - table[..., np.newaxis]) + ground * table[..., np.newaxis]
+    scene *= scenes.light(height, width, random, hard=random.random() < 0.3)[..., np.newaxis]
+    scene = camera.tilt(scene, random, 0.03)
+    image = camera.develop(scene, random, blur=random.uniform(0.3, 1.3), noise=random.uniform(0, 0.02))
+    return _done(image, "JPEG", label, source, quality=int(random.choice([20, 50, 85])))
+
+
 KINDS: dict[str, Callable[[Half, Random], Made]] = {
     "paint": _paint,
     "tablet": _tablet,
@@ -222,6 +242,7 @@ KINDS: dict[str, Callable[[Half, Random], Made]] = {
     "marker": _marker,
     "board": _board,
     "cropped": _cropped,
+    "sheet": _sheet,
 }
 
 

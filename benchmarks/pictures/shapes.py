@@ -13,14 +13,18 @@ Shape = NDArray[Any]
 
 # Strokes are this share of a digit's height: MNIST's own are 0.13 of it.
 THIN, THICK = 0.025, 0.24
+SOURCES = {"mnist": 0.4, "writers": 0.1, "strokes": 0.35, "font": 0.15}  # and how often each is asked
 
 
-def digit(half: Half, random: np.random.Generator, width: float | None = None) -> tuple[Shape, int, str]:
+def digit(
+    half: Half, random: np.random.Generator, width: float | None = None, source: str | None = None
+) -> tuple[Shape, int, str]:
     """Returns a digit, some 300 pixels high, its label, and where it is from.
 
-    `width` is the pen's, as a share of the height; without one it is as it comes.
+    `width` is the pen's, as a share of the height; without one it is as it comes. `source` is one of SOURCES;
+    without one it is any.
     """
-    source = random.choice(["mnist", "writers", "strokes", "font"], p=[0.4, 0.1, 0.35, 0.15])
+    source = source or str(random.choice(list(SOURCES), p=list(SOURCES.values())))
     match source:
         case "mnist":
             images, labels = halves.mnist(half)
@@ -34,14 +38,14 @@ def digit(half: Half, random: np.random.Generator, width: float | None = None) -
         case "strokes":
             label = int(random.integers(10))
             own = width or random.uniform(0.04, 0.17)
-            return trim(strokes.write(label, 300, own, random, half.ways)), label, str(source)
+            return trim(strokes.write(label, 300, own, random, half.ways)), label, source
         case _:
             label = int(random.integers(10))
             paths = halves.fonts(half)
             shape = character(str(label), str(paths[random.integers(len(paths))]), random)
     if width is not None:
         shape = pen(shape, min(width, 0.12 if source == "writers" else 1) * 300)
-    return trim(shape), label, str(source)
+    return trim(shape), label, source
 
 
 def letter(half: Half, random: np.random.Generator) -> Shape:

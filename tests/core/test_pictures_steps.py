@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from mnist_core import Network, pictures, read_model
-from mnist_core.pictures import cleaning, decoding, finding, ink, normalization, read_all, to_digit
+from mnist_core.pictures import cleaning, decoding, finding, ink, normalization, plates, read_all, to_digit
 from mnist_core.pictures.cleaning import Mask
 from mnist_core.pictures.finding import Found
 from mnist_core.pictures.ink import Levels, Pixels
@@ -155,6 +155,16 @@ def large(digit: Digit) -> bytes:
     return encode(negative(page(digit)))
 
 
+def on_a_sheet(digit: Digit) -> bytes:
+    """A whole sheet of paper, turned by five degrees, on a dark table."""
+    sheet = Image.new("RGB", (560, 440), (70, 60, 50))
+    paper = Image.new("RGB", (340, 260), "white")
+    paper.paste((0, 0, 110), mask=centered(digit))
+    cut = paper.rotate(5, Image.Resampling.BICUBIC, expand=True, fillcolor=(70, 60, 50))
+    sheet.paste(cut, (90, 70))
+    return encode(sheet, "JPEG", quality=80)
+
+
 def dotted(digit: Digit) -> bytes:
     """Printed: a raster of dots, and ever fewer of them where the ink is fainter."""
     image = page(digit, size=784, paper=(1000, 900)).point(lambda level: level * 3 // 5)
@@ -224,7 +234,7 @@ STEPS: dict[str, tuple[Callable[[Digit], bytes], Any, str, Callable[..., Any], t
     "contrast": (faint, ink, "_full", lambda _: 255.0, (425, 1350, 2625, 3900)),
     "background": (in_a_shadow, ink, "_uneven", even_paper, (50, 1675, 2525, 3275)),
     "threshold": (
-        on_grainy_paper, pictures, "ink_mask", lambda found: found.levels > 0, (150, 1275, 2700, 3200),
+        on_grainy_paper, pictures, "ink_mask", lambda found: found.levels > 0, (150, 1750, 2700, 3200),
     ),
     "specks": (with_specks, pictures, "digit_mask", lambda mask, faint: mask, (325, 1725, 2400, 4125)),
     "edge": (
@@ -232,6 +242,7 @@ STEPS: dict[str, tuple[Callable[[Digit], bytes], Any, str, Callable[..., Any], t
         (0, 2300, 3650, 4550),
     ),
     "ruled lines": (on_ruled_paper, cleaning, "ruled", lambda _: None, (1375, 2275, 3750, 4350)),
+    "plates": (on_a_sheet, pictures, "find_plates", lambda *_: [], (1400, 2300, 3650, 4550)),
     "bounding box": (high_up, normalization, "bounds", all_of_it, (1350, 2200, 3500, 4375)),
     "aspect": (large, normalization, "fit", square, (525, 650, 700, 975)),
     "anti-aliasing": (dotted, normalization, "fit", hard_edged, (25, 550, 3425, 3725)),
@@ -317,10 +328,24 @@ def rows_by_where_they_begin(digits: list[Found], usual: float) -> list[Found]:
     return sorted(digits, key=lambda digit: (digit.top, digit.left))
 
 
-ALL_STEPS: dict[str, tuple[Callable[[NDArray[np.uint8]], bytes], str, Callable[..., Any], list[int]]] = {
-    "cells": (form, "_is_frame", lambda piece, pieces: False, list(range(8))),
-    "reading order": (form, "_read", rows_by_where_they_begin, list(range(8))),
-    "joining": (lifted, "_joined", lambda pieces: pieces, [3, 5]),
+def meter(real: NDArray[np.uint8]) -> bytes:
+    """Four windows in a light casing, so close together that the gaps between them are half dark."""
+    image = Image.new("L", (480, 200), 190)
+    for place, digit in enumerate((1, 8, 0, 2)):
+        ink = enlarge(real[25 + 500 * digit], 112)
+        window = Image.new("L", (90, 100), 25)
+        window.paste(ink, (-11, -6), ink)
+        image.paste(window, (50 + 92 * place, 50))
+    return encode(image.filter(ImageFilter.GaussianBlur(1)))
+
+
+All = tuple[Callable[[NDArray[np.uint8]], bytes], Any, str, Callable[..., Any], list[int]]
+ALL_STEPS: dict[str, All] = {
+    "plates": (meter, pictures, "find_plates", lambda *_: [], [1, 8, 0, 2]),
+    "gaps": (meter, plates, "_gaps", lambda levels: np.zeros(levels.shape[1], bool), [1, 8, 0, 2]),
+    "cells": (form, finding, "_is_frame", lambda piece, pieces: False, list(range(8))),
+    "reading order": (form, finding, "_read", rows_by_where_they_begin, list(range(8))),
+    "joining": (lifted, finding, "_joined", lambda pieces: pieces, [3, 5]),
 }
 
 
@@ -328,9 +353,9 @@ ALL_STEPS: dict[str, tuple[Callable[[NDArray[np.uint8]], bytes], str, Callable[.
 def test_all_digits_are_read_rightly_with_a_step_and_not_without_it(
     step: str, shipped: Network, real: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, function, without, expected = ALL_STEPS[step]
+    make, module, function, without, expected = ALL_STEPS[step]
     assert readings(shipped, make(real)) == expected
-    monkeypatch.setattr(finding, function, without)
+    monkeypatch.setattr(module, function, without)
     assert readings(shipped, make(real)) != expected
 
 

@@ -15,9 +15,10 @@ from mnist_core.pictures.decoding import (
     decode,
     distance_from_border,
 )
-from mnist_core.pictures.finding import MOST, find
+from mnist_core.pictures.finding import MOST, Found, arrange, find
 from mnist_core.pictures.ink import Ink, Pixels, find_ink
 from mnist_core.pictures.normalization import SIZE, bounds, is_mnist, normalize
+from mnist_core.pictures.plates import find_plates, on
 
 __all__ = [
     "FORMATS",
@@ -33,6 +34,11 @@ __all__ = [
     "read_all",
     "to_digit",
 ]
+
+# Of the height of a plate, a digit on it has more than this.
+_ON_PLATE = 0.3
+# And where one digit is asked for, its plate is a sheet or a card, and more than this share of the picture.
+_SHEET = 0.1
 
 
 class DigitInPicture(NamedTuple):
@@ -73,8 +79,18 @@ def read(encoded: bytes) -> tuple[Pixels, float]:
         levels = distance_from_border(pixels)
         if is_mnist(levels):
             return levels, border_of(levels)
+    return _read(pixels)
+
+
+def _read(pixels: Pixels, *, plated: bool = True) -> tuple[Pixels, float]:
+    """Returns the digit on (H, W, K), and the share of the border inked. plated: also if it is on a plate."""
     ink = find_ink(pixels)
     mask = ink_mask(ink)
+    for plate in find_plates(pixels, mask, ink.levels) if plated else ():
+        if plate.inside.sum() > _SHEET * mask.size:
+            digit, _ = _read(on(plate, pixels), plated=False)
+            if digit.any():
+                return digit, border_share(mask)
     kept = digit_mask(mask, traces(ink))
     return normalize(soft(ink, kept)), border_share(mask)
 
@@ -91,9 +107,34 @@ def read_all(encoded: bytes) -> list[DigitInPicture]:
     if (high, wide) == (SIZE, SIZE) and is_mnist(levels := distance_from_border(pixels)):
         top, bottom, left, right = bounds(levels > 0)
         return [DigitInPicture(levels, border_of(levels), top, left, bottom - top, right - left)]
+    found, border = _find(pixels)
+    digits = []
+    for piece, digit in found:
+        top, bottom = (round(row * picture.height / high) for row in (piece.top, piece.bottom))
+        left, right = (round(column * picture.width / wide) for column in (piece.left, piece.right))
+        box = (top, left, max(bottom - top, 1), max(right - left, 1))
+        digits.append(DigitInPicture(digit, border, *box))
+    return digits
+
+
+def _find(pixels: Pixels, *, plated: bool = True) -> tuple[list[tuple[Found, Pixels]], float]:
+    """Returns the digits on (H, W, K), each where it is and prepared, and the share of the border inked.
+
+    plated: also those on plates.
+    """
     ink = find_ink(pixels)
     mask = ink_mask(ink)
-    found, border = [], border_share(mask)
+    border = border_share(mask)
+    found: list[tuple[Found, Pixels]] = []
+    for plate in find_plates(pixels, mask, ink.levels) if plated else ():
+        on_it = [
+            (piece.moved(plate.top, plate.left), digit)
+            for piece, digit in _find(on(plate, pixels), plated=False)[0]
+        ]
+        if any(piece.height > _ON_PLATE * (plate.bottom - plate.top) for piece, _ in on_it):
+            mask[max(plate.top - 2, 0) : plate.bottom + 2, max(plate.left - 2, 0) : plate.right + 2] = False
+            found += on_it
+    several = bool(found)
     for piece in find(mask, traces(ink)):
         kept = np.zeros_like(mask)
         kept[piece.top : piece.bottom, piece.left : piece.right] = piece.mask
@@ -103,12 +144,11 @@ def read_all(encoded: bytes) -> list[DigitInPicture]:
             slice(max(piece.left - 3, 0), piece.right + 3),
         )
         own = Ink(ink.levels[part], ink.contrast, ink.noise)
-        digit = normalize(soft(own, kept[part]))
-        top, bottom = (round(row * picture.height / high) for row in (piece.top, piece.bottom))
-        left, right = (round(column * picture.width / wide) for column in (piece.left, piece.right))
-        box = (top, left, max(bottom - top, 1), max(right - left, 1))
-        found.append(DigitInPicture(digit, border, *box))
-    return found
+        found.append((piece, normalize(soft(own, kept[part]))))
+    if several:
+        digits = {id(piece): digit for piece, digit in found}
+        found = [(piece, digits[id(piece)]) for piece in arrange([piece for piece, _ in found])]
+    return found, border
 
 
 def border_of(image: Pixels) -> float:

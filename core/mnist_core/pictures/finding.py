@@ -14,6 +14,8 @@ MOST = 100  # digits of one picture: if there are more, the largest
 
 # Shares of the height of most digits on the picture: what is lower is a comma or a dash, higher a frame.
 _LOWEST, _HIGHEST = 0.4, 2.5
+# And what is no wider than this is a 1 if it is about as high as the rest, or else what parts two windows.
+_THIN, _THIN_LOWEST, _THIN_HIGHEST = 0.15, 0.6, 1.3
 _SAME_ROW = 0.5  # as far apart as this, of that height, two middles are still in one row
 
 
@@ -35,6 +37,10 @@ class Found(NamedTuple):
     def middle(self) -> float:
         """Its row."""
         return (self.top + self.bottom) / 2
+
+    def moved(self, down: int, right: int) -> "Found":
+        """Returns it so many pixels elsewhere."""
+        return Found(self.mask, self.top + down, self.bottom + down, self.left + right, self.right + right)
 
 
 def find(mask: Mask, faint: Mask) -> list[Found]:
@@ -59,12 +65,22 @@ def find(mask: Mask, faint: Mask) -> list[Found]:
     pieces = sorted(pieces, key=lambda piece: -max(piece.mask.shape))[: 3 * MOST]  # the rest is noise
     tallest = max(piece.height for piece in pieces)
     pieces = [piece for piece in pieces if max(piece.mask.shape) >= 0.08 * tallest]
-    pieces = _joined([piece for piece in pieces if not _is_frame(piece, pieces)])
+    return arrange(_joined([piece for piece in pieces if not _is_frame(piece, pieces)]))
+
+
+def arrange(pieces: list[Found]) -> list[Found]:
+    """Returns those pieces that are about as high as most, at most MOST of them, in reading order."""
     usual = _usual_height(pieces)
-    digits = [piece for piece in pieces if _LOWEST * usual <= piece.height <= _HIGHEST * usual]
+    digits = [piece for piece in pieces if _as_high(piece, usual)]
     if len(digits) > MOST:
         digits = sorted(digits, key=lambda piece: -int(piece.mask.sum()))[:MOST]
     return _read(digits, usual)
+
+
+def _as_high(piece: Found, usual: float) -> bool:
+    thin = piece.right - piece.left <= _THIN * usual
+    lowest, highest = (_THIN_LOWEST, _THIN_HIGHEST) if thin else (_LOWEST, _HIGHEST)
+    return lowest * usual <= piece.height <= highest * usual
 
 
 def _is_frame(piece: Found, pieces: list[Found]) -> bool:
@@ -106,8 +122,12 @@ def _union(one: Found, other: Found) -> Found:
 
 
 def _usual_height(pieces: list[Found]) -> float:
-    """Returns the median height, each piece counted by its height, so that specks have no say."""
-    heights = np.sort([piece.height for piece in pieces])
+    """Returns the median height, each piece counted by its height, so that specks have no say.
+
+    Nor have pieces as thin as what parts two windows, if there are others.
+    """
+    wide = [piece for piece in pieces if piece.right - piece.left > _THIN * piece.height]
+    heights = np.sort([piece.height for piece in wide or pieces])
     weight = np.cumsum(heights)
     return float(heights[np.searchsorted(weight, weight[-1] / 2)])
 

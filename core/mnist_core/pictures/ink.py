@@ -24,7 +24,7 @@ _CLEAR = 1.5  # a vote on which is ink that is longer is not doubted
 # Grain is smoothed away, by so many pixels, in pictures of more than so many.
 _GRAIN = 0.7
 _FINE = 64
-_DARKEST = 12.0  # levels that are added to all, so that the noise of the darkest counts for little
+DARKEST = 12.0  # levels that are added to all, so that the noise of the darkest counts for little
 
 
 class Ink(NamedTuple):
@@ -75,7 +75,7 @@ def _uneven(image: Levels) -> Levels:
 
     factor = max(1, -(-max(image.shape[:2]) // _COARSE))
     # Light multiplies: to logarithms a shadow is a small step, and ink, dark or light, a large one.
-    coarse = np.log(_reduce(image, factor) + _DARKEST)
+    coarse = np.log(reduce(image, factor) + DARKEST)
     longer = max(coarse.shape[:2])
     # What the border suggests is wrong in hard shadows, what is around where strokes are thick: a vote.
     paper, trust = _from_border(coarse)
@@ -186,7 +186,7 @@ def _full(levels: Levels) -> float:
     return float(np.median(levels[levels >= 0.5 * strongest])) if strongest > 0 else 0.0
 
 
-def _reduce(image: Levels, factor: int) -> Levels:
+def reduce(image: Levels, factor: int) -> Levels:
     """Returns (H, W, K) averaged over squares of `factor` pixels; what is left over at the edges goes."""
     if factor == 1:
         return image

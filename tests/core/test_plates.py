@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_core.pictures.plates import find_plates, on
+
+
+def card(turned: float = 0, hole: bool = True) -> NDArray[np.uint8]:
+    """A light card, 160 x 120, on a dark table of 300 x 240, with a dark stroke on it."""
+    image = Image.new("L", (160, 120), 220)
+    if hole:
+        image.paste(40, (70, 30, 82, 90))
+    table = Image.new("L", (300, 240), 60)
+    turn = image.rotate(turned, expand=True, fillcolor=60)
+    table.paste(turn, ((300 - turn.width) // 2, (240 - turn.height) // 2))
+    return np.asarray(table)
+
+
+def blob(
+    image: NDArray[np.uint8],
+) -> NDArray[np.bool_]:
+    return image > 140
+
+
+@pytest.mark.parametrize("turned", [0, 4, 11, 30])
+@pytest.mark.parametrize("hole", [True, False])
+def test_a_card_is_a_plate_however_it_lies(turned: float, hole: bool) -> None:
+    image = card(turned, hole)
+    mask = blob(image)
+    [plate] = find_plates(image[..., np.newaxis], mask, mask.astype(np.float32))
+    rows, columns = np.nonzero(mask)
+    box = (plate.top, plate.bottom, plate.left, plate.right)
+    expected = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
+    np.testing.assert_allclose(box, expected, atol=3)
+    seen = on(plate, image[..., np.newaxis])
+    assert set(np.unique(seen)) <= {40, 220}  # nothing of the table
+    assert (seen == 40).any() == hole
+
+
+def test_an_oval_is_none_nor_is_a_bar() -> None:
+    rows, columns = np.mgrid[-1:1:240j, -1:1:240j]
+    ring = (rows**2 + columns**2 > 0.2) & (rows**2 + columns**2 < 0.7)
+    bar = (np.abs(rows) < 0.7) & (np.abs(columns) < 0.15)
+    for ink in (ring, bar):
+        image = np.where(ink, 30, 220).astype(np.uint8)
+        assert not find_plates(image[..., np.newaxis], ink, ink.astype(np.float32))
+
+
+def test_a_blank_picture_has_none_nor_has_a_small_one() -> None:
+    for size in (28, 200):
+        blank = np.full((size, size, 3), 90, np.uint8)
+        assert not find_plates(blank, np.zeros((size, size), bool), np.zeros((size, size), np.float32))
+    small = card()[::5, ::5]
+    assert not find_plates(small[..., np.newaxis], blob(small), blob(small).astype(np.float32))
