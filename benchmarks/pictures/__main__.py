@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
-from benchmarks.pictures import camera, contact, halves, kinds
+from benchmarks.pictures import all_digits, camera, contact, halves, kinds
 from benchmarks.pictures.halves import Half
 from benchmarks.pictures.kinds import LARGE, Picture
 from benchmarks.pictures.others import OTHERS
@@ -29,12 +29,14 @@ from PIL import Image, ImageChops
 
 from mnist_core import Network, load_model
 from mnist_core.digit_score import IS_DIGIT, digit_scores
-from mnist_core.pictures import read
+from mnist_core.pictures import Read, mean_of_views, read, views
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 SURE = 0.9  # the confidence from which an answer counts as given
+FIVE_VIEWS = "+ five views of it: all of it"
 _TOGETHER = 64
+_ASKED = 500
 _MISTAKES = 80  # on a sheet
 
 
@@ -52,11 +54,13 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
     counted: list[Picture] = []
     seen: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in STEPS}
     borders: list[float] = []
+    prepared: list[bool] = []
     mistakes: list[tuple[bytes, NDArray[np.uint8], str]] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for batch in pool.map(_made, *zip(*_portions(halves.HALVES[half], each), strict=True)):
-            for picture, images, border in batch:
-                borders.append(border)
+            for picture, images, one in batch:
+                borders.append(one.border)
+                prepared.append(one.prepared)
                 counted.append(picture._replace(encoded=b""))  # some megabytes each
                 for name, image in zip(STEPS, images, strict=True):
                     seen[name].append(image)
@@ -65,10 +69,18 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
                     if answer != picture.label:
                         caption = f"{picture.kind} {picture.label}->{answer} {picture.source}"
                         mistakes.append((picture.encoded, images[-1], caption))
-    for name, images in seen.items():
-        steps[name] = figures(_ask(network, images), counted)
-        click.echo(f"{name:36}{steps[name]['accuracy']:8.2%}{steps[name]['large']['accuracy']:8.2%}")
-    saying_no = no_digits(half, 2 * each, seen[list(STEPS)[-1]], borders)
+    said = {name: _ask(network, images) for name, images in seen.items()}
+    last = list(STEPS)[-1]
+    means = mean_of_views(_ask(network, list(views(np.stack(seen[last])))))
+    said[FIVE_VIEWS] = np.where(np.array(prepared)[:, np.newaxis], means, said[last])
+    for name, probabilities in said.items():
+        steps[name] = figures(probabilities, counted)
+        right, large, sure = (steps[name][part] for part in ("accuracy", "large", "sure"))
+        shares = (right, large["accuracy"], sure["share"], sure["accuracy"])
+        click.echo(f"{name:36}" + "".join(f"{share:8.2%}" for share in shares))
+    of_pages = all_digits.measure(network, half, each)
+    click.echo(f"pages wholly right {of_pages['whole']:.2%}, digits {of_pages['found_and_right']:.2%}")
+    saying_no = no_digits(half, 2 * each, seen[last], borders)
     for kind, found in saying_no["kinds"].items():
         click.echo(f"{kind:36}{found['auroc']:8.4f}{found['auroc_mnist']:8.4f}{found['called_digits']:8.2%}")
     results = {
@@ -82,6 +94,7 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
         "each": each,
         "steps": steps,
         "saying_no": saying_no,
+        "pages": of_pages,
         "seconds": costs(half),
     }
     if sheets:
@@ -179,16 +192,17 @@ def _portions(half: Half, each: int) -> list[tuple[str, str, range]]:
     ]
 
 
-def _made(half: str, kind: str, numbers: range) -> list[tuple[Picture, list[NDArray[np.uint8]], float]]:
+def _made(half: str, kind: str, numbers: range) -> list[tuple[Picture, list[NDArray[np.uint8]], Read]]:
     pictures = [kinds.picture(halves.HALVES[half], kind, number) for number in numbers]
     return [
-        (picture, [step(picture.encoded) for step in STEPS.values()], read(picture.encoded)[1])
+        (picture, [step(picture.encoded) for step in STEPS.values()], read(picture.encoded))
         for picture in pictures
     ]
 
 
 def _ask(network: Network, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    return network.predict(np.stack(images)).astype(np.float32, copy=False)
+    parts = [np.stack(images[start : start + _ASKED]) for start in range(0, len(images), _ASKED)]
+    return np.concatenate([network.predict(part) for part in parts]).astype(np.float32, copy=False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from benchmarks.pictures import halves, pages
 from benchmarks.pictures.pages import Page, Placed
 
 from mnist_core import Network
-from mnist_core.pictures import DigitInPicture, read_all
+from mnist_core.pictures import DigitInPicture, mean_of_views, read_all, views
 
 FOUND = 0.5  # a box that shares so much with a digit's own (intersection over union) is that digit's
 
@@ -40,7 +40,7 @@ def measure(network: Network, half: str, each: int) -> dict[str, Any]:
 def judge(network: Network, page: Page, found: list[DigitInPicture]) -> Reading:
     """Compares what was found on a page with what is there."""
     images = np.array([digit.digit for digit in found], np.uint8).reshape(-1, 28, 28)
-    named = network.predict(images).argmax(axis=1).tolist() if found else []
+    named = mean_of_views(network.predict(views(images))).argmax(axis=1).tolist() if found else []
     shared = np.array([[overlap(digit, placed) for placed in page.digits] for digit in found])
     owners: list[int] = []  # of each that was found, the digit of the page that it is
     boxes, right, more = [], 0, 0

@@ -15,6 +15,7 @@ _NAMES = {
     "marker": "a thick marker, and the table's edge",
     "board": "chalk on a board",
     "cropped": "cut out so closely that ink touches the edges",
+    "sheet": "a whole sheet or card on a table, photographed",
 }
 
 
@@ -56,6 +57,7 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield from ("", "| digits from | right |", "|---|---|")
     for source, share in whole["sources"].items():
         yield f"| {source} | {share:.2%} |"
+    yield from _pages(results["pages"])
     saying_no = results["saying_no"]
     yield from ("", "## Saying no", "")
     yield from _paragraph(
@@ -74,6 +76,34 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## What it costs", "", "| picture | processor time of one core, median |", "|---|---|")
     for name, seconds in results["seconds"].items():
         yield f"| {name} | {1000 * seconds:.2f} ms |"
+
+
+_PAGES = {
+    "meter": "a meter's windows, close together, light on dark or dark on light",
+    "form": "printed cells, a digit by hand in each",
+    "lines": "lines of handwriting, blank or ruled paper",
+}
+
+
+def _pages(pages: dict[str, Any]) -> Iterator[str]:
+    yield from ("", "## All digits on a picture", "")
+    yield from _paragraph(
+        f"{pages['pages']} pages of the same half, {pages['digits']} digits that stand apart, asked for with "
+        "`all_digits`. A page is wholly right when every digit is found, named rightly and in reading order, "
+        "and nothing else is. A digit is found when a box shares half with its own (intersection over "
+        "union); the overlap is the mean of those that were found."
+    )
+    yield from (
+        "| pages | wholly right | digits found | found and named rightly | pages in order | overlap | more |",
+        "|---|---|---|---|---|---|---|",
+    )
+    for name, found in {**pages["kinds"], "all": pages}.items():
+        text = f"{name}: {_PAGES[name]}" if name in _PAGES else name
+        yield (
+            f"| {text} ({found['pages']}) | {found['whole']:.2%} | {found['found']:.2%} | "
+            f"{found['found_and_right']:.2%} | {found['in_order']:.2%} | {found['overlap']:.3f} | "
+            f"{found['more']} |"
+        )
 
 
 SURE_TEXT = "confidence 0.9 or more"

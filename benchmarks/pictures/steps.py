@@ -10,7 +10,7 @@ from mnist_core.pictures import to_digit
 from mnist_core.pictures.cleaning import clean
 from mnist_core.pictures.decoding import decode, distance_from_border
 from mnist_core.pictures.ink import find_ink
-from mnist_core.pictures.normalization import SIZE, bounds, center, fit, is_mnist
+from mnist_core.pictures.normalization import SIZE, bounds, center, fit, is_mnist, normalize
 
 Pixels = NDArray[np.uint8]
 
@@ -54,13 +54,22 @@ def cleaned(encoded: bytes) -> Pixels:
     return center(fit(levels[top:bottom, left:right]))
 
 
+def redrawn(encoded: bytes) -> Pixels:
+    """And with strokes as wide as MNIST's."""
+    pixels = decode(encoded).pixels
+    if is_mnist(ink := distance_from_border(pixels)):
+        return ink
+    return normalize(clean(find_ink(pixels)))
+
+
 STEPS: dict[str, Callable[[bytes], Pixels]] = {
     "resized": resized,
     "+ polarity": polarity,
     "+ contrast": contrast,
     "+ bounding box and centre of mass": centered,
     "+ background and clean-up": cleaned,
-    "+ stroke width: all of it": to_digit,
+    "+ stroke width": redrawn,
+    "+ plates: all of preparing": to_digit,
 }
 
 

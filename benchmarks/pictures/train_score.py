@@ -25,7 +25,7 @@ from mnist_core import (
     train,
 )
 from mnist_core.layer import Convolution, Dense, Dropout, MaxPool
-from mnist_core.pictures import read
+from mnist_core.pictures import Read, read
 from mnist_core.training import EpochReport
 
 # Pictures of each kind. Letters are the hardest to tell from digits.
@@ -75,13 +75,13 @@ def prepare(half: halves.Half, counts: dict[str, int], digits: int) -> Prepared:
     asked += [(half.name, name, number) for name in kinds.KINDS for number in range(digits)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         read_ones = list(pool.map(_read, asked, chunksize=20))
-    images = np.stack([image for image, _ in read_ones])
+    images = np.stack([one.digit for one in read_ones])
     names = [name for _, name, _ in asked]
     are_digits = np.array([name in kinds.KINDS for name in names])
-    return Prepared(images, [border for _, border in read_ones], names, are_digits)
+    return Prepared(images, [one.border for one in read_ones], names, are_digits)
 
 
-def _read(asked: tuple[str, str, int]) -> tuple[NDArray[np.uint8], float]:
+def _read(asked: tuple[str, str, int]) -> Read:
     half, kind, number = asked
     make = kinds.picture if kind in kinds.KINDS else others.other
     return read(make(halves.HALVES[half], kind, number).encoded)

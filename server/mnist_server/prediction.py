@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mnist_core import InvalidValue
 from mnist_core.digit_score import IS_DIGIT, digit_scores
-from mnist_core.pictures import DigitInPicture, PictureError, read, read_all
+from mnist_core.pictures import DigitInPicture, PictureError, Read, mean_of_views, read, read_all, views
 from mnist_proto.arrays import array_to_pixels, field_head, pixels_to_array, varint
 from mnist_proto.v1 import prediction_pb2 as pb
 from mnist_proto.v1 import prediction_pb2_grpc
@@ -64,6 +64,7 @@ class _Images(NamedTuple):
 
     pixels: NDArray[np.uint8]  # (B, H, W)
     borders: list[float] | None = None  # how much of it is inked, of the pictures that they were made of
+    prepared: NDArray[np.bool_] | None = None  # which pictures were not in MNIST's form, (B,)
     found: list[tuple[int, DigitInPicture]] | None = None  # each with its picture's place, of all_digits
 
 
@@ -189,7 +190,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             expected = f"false for images that are not {DIGIT_SIZE} x {DIGIT_SIZE}"
             raise InvalidValue("score_digits", "true", expected)
         began = perf_counter_ns()
-        probabilities = forward(model, images, lambda: check_wanted(context))
+        probabilities = _of_views(model, asked, lambda: check_wanted(context))
         self._metrics.forward(model.name, 1, len(images), perf_counter_ns() - began)
         [answer] = _encode(model, probabilities, [len(images)])
         if request.return_inputs:
@@ -214,7 +215,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             raise InvalidValue(
                 "encoded_images", f"{count} pictures", f"at most {self._limits.max_encoded_images}"
             )
-        read_ones: list[tuple[NDArray[np.uint8], float]] = []
+        read_ones: list[Read | DigitInPicture] = []
         found: list[tuple[int, DigitInPicture]] = []
         for index, encoded in enumerate(request.encoded_images):
             check_wanted(context)  # a large picture may take half a second
@@ -226,11 +227,12 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             except PictureError as error:
                 raise InvalidValue(f"encoded_images[{index}]", error.found, error.expected) from None
         if request.all_digits:
-            read_ones = [(digit.digit, digit.border) for _, digit in found]
+            read_ones = [digit for _, digit in found]
         digits = np.empty((len(read_ones), DIGIT_SIZE, DIGIT_SIZE), dtype=np.uint8)
-        for place, (digit, _) in enumerate(read_ones):
-            digits[place] = digit
-        return _Images(digits, [border for _, border in read_ones], found)
+        for place, one in enumerate(read_ones):
+            digits[place] = one.digit
+        prepared = np.array([one.prepared for one in read_ones], dtype=np.bool_)
+        return _Images(digits, [one.border for one in read_ones], prepared, found)
 
 
 def _split(request: pb.PredictRequest) -> tuple[_Asked, bytes]:
@@ -251,6 +253,19 @@ def _check_size(images: NDArray[np.uint8], model: Model, field: str) -> None:
     if (height, width) != (model.height, model.width):
         expected = f"images of {model.height} x {model.width} pixels, the inputs of {model.name}"
         raise InvalidValue(field, f"{height} x {width}", expected)
+
+
+def _of_views(model: Model, asked: _Images, before_each: Callable[[], None]) -> NDArray[np.float32]:
+    """Returns the probabilities (B, C): of what was prepared, the means over several views."""
+    if asked.prepared is None or not asked.prepared.any():
+        return forward(model, asked.pixels, before_each)
+    as_they_are = asked.pixels[~asked.prepared]
+    together = np.concatenate([as_they_are, views(asked.pixels[asked.prepared])])
+    said = forward(model, together, before_each)
+    probabilities = np.empty((len(asked.pixels), model.classes), dtype=np.float32)
+    probabilities[~asked.prepared] = said[: len(as_they_are)]
+    probabilities[asked.prepared] = mean_of_views(said[len(as_they_are) :])
+    return probabilities
 
 
 def forward(

@@ -28,7 +28,7 @@ def test_digits_score_high_and_the_same_with_or_without_a_picture_around_them(mn
     scores = digit_scores(mnist)
     assert (scores >= IS_DIGIT).mean() > 0.97
     prepared = [read(pgm(digit)) for digit in mnist[:20]]
-    again = digit_scores(np.stack([image for image, _ in prepared]), [border for _, border in prepared])
+    again = digit_scores(np.stack([one.digit for one in prepared]), [one.border for one in prepared])
     np.testing.assert_allclose(again, scores[:20], atol=1e-4)
 
 
@@ -43,7 +43,7 @@ def test_noise_is_no_digit_as_it_is_or_as_a_picture(size: int) -> None:
     if size == 28:
         assert digit_scores(np.stack(pictures)).max() < IS_DIGIT
     prepared = [read(pgm(picture)) for picture in pictures]
-    scores = digit_scores(np.stack([image for image, _ in prepared]), [border for _, border in prepared])
+    scores = digit_scores(np.stack([one.digit for one in prepared]), [one.border for one in prepared])
     assert scores.max() < IS_DIGIT
 
 

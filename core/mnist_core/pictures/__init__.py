@@ -19,6 +19,7 @@ from mnist_core.pictures.finding import MOST, Found, arrange, find
 from mnist_core.pictures.ink import Ink, Pixels, find_ink
 from mnist_core.pictures.normalization import SIZE, bounds, is_mnist, normalize
 from mnist_core.pictures.plates import find_plates, on
+from mnist_core.pictures.views import mean_of_views, views
 
 __all__ = [
     "FORMATS",
@@ -29,16 +30,30 @@ __all__ = [
     "MOST",
     "DigitInPicture",
     "PictureError",
+    "Read",
     "border_of",
+    "mean_of_views",
     "read",
     "read_all",
     "to_digit",
+    "views",
 ]
 
 # Of the height of a plate, a digit on it has more than this.
 _ON_PLATE = 0.3
 # And where one digit is asked for, its plate is a sheet or a card, and more than this share of the picture.
 _SHEET = 0.1
+
+
+class Read(NamedTuple):
+    """The digit of a picture."""
+
+    digit: Pixels
+    """As `to_digit` makes it, (28, 28)."""
+    border: float
+    """The share of the picture's border that is inked, 0 to 1."""
+    prepared: bool
+    """Whether anything had to be done: False where the picture was in MNIST's form."""
 
 
 class DigitInPicture(NamedTuple):
@@ -48,6 +63,8 @@ class DigitInPicture(NamedTuple):
     """As `to_digit` makes it, (28, 28)."""
     border: float
     """The share of its picture's border that is inked, 0 to 1."""
+    prepared: bool
+    """As of `Read`."""
     top: int
     """Of its box, in pixels of the picture, turned as its EXIF orientation says."""
     left: int
@@ -66,33 +83,30 @@ def to_digit(encoded: bytes) -> Pixels:
     Raises PictureError for bytes that are no such picture, are truncated or corrupt, are more than MAX_BYTES,
     or would decode to more than MAX_PIXELS.
     """
-    return read(encoded)[0]
+    return read(encoded).digit
 
 
-def read(encoded: bytes) -> tuple[Pixels, float]:
-    """Returns the digit, as `to_digit` does, and the share of the picture's border that is inked, 0 to 1.
-
-    Raises PictureError.
-    """
+def read(encoded: bytes) -> Read:
+    """Returns the digit, as `to_digit` does, and what else is known of it. Raises PictureError."""
     pixels = decode(encoded).pixels
     if pixels.shape[:2] == (SIZE, SIZE):
         levels = distance_from_border(pixels)
         if is_mnist(levels):
-            return levels, border_of(levels)
+            return Read(levels, border_of(levels), prepared=False)
     return _read(pixels)
 
 
-def _read(pixels: Pixels, *, plated: bool = True) -> tuple[Pixels, float]:
-    """Returns the digit on (H, W, K), and the share of the border inked. plated: also if it is on a plate."""
+def _read(pixels: Pixels, *, plated: bool = True) -> Read:
+    """Returns the digit on (H, W, K). plated: also if it is on a plate."""
     ink = find_ink(pixels)
     mask = ink_mask(ink)
     for plate in find_plates(pixels, mask, ink.levels) if plated else ():
         if plate.inside.sum() > _SHEET * mask.size:
-            digit, _ = _read(on(plate, pixels), plated=False)
+            digit = _read(on(plate, pixels), plated=False).digit
             if digit.any():
-                return digit, border_share(mask)
+                return Read(digit, border_share(mask), prepared=True)
     kept = digit_mask(mask, traces(ink))
-    return normalize(soft(ink, kept)), border_share(mask)
+    return Read(normalize(soft(ink, kept)), border_share(mask), prepared=True)
 
 
 def read_all(encoded: bytes) -> list[DigitInPicture]:
@@ -106,14 +120,15 @@ def read_all(encoded: bytes) -> list[DigitInPicture]:
     high, wide = pixels.shape[:2]
     if (high, wide) == (SIZE, SIZE) and is_mnist(levels := distance_from_border(pixels)):
         top, bottom, left, right = bounds(levels > 0)
-        return [DigitInPicture(levels, border_of(levels), top, left, bottom - top, right - left)]
+        box = (top, left, bottom - top, right - left)
+        return [DigitInPicture(levels, border_of(levels), False, *box)]
     found, border = _find(pixels)
     digits = []
     for piece, digit in found:
         top, bottom = (round(row * picture.height / high) for row in (piece.top, piece.bottom))
         left, right = (round(column * picture.width / wide) for column in (piece.left, piece.right))
         box = (top, left, max(bottom - top, 1), max(right - left, 1))
-        digits.append(DigitInPicture(digit, border, *box))
+        digits.append(DigitInPicture(digit, border, True, *box))
     return digits
 
 

@@ -59,8 +59,9 @@ class PredictRequest(google.protobuf.message.Message):
     @property
     def encoded_images(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """Pictures as files hold them, one each: PNG, JPEG, BMP, GIF, TIFF, WebP or PGM, of any size, dark on
-        light or light on dark. The server makes a digit of 28 x 28 of each, by MNIST's own rule. At most
-        ServerInfo.limits.max_encoded_images of them.
+        light or light on dark. The server makes a digit of 28 x 28 of each, by MNIST's own rule. What is in that form
+        already stays as it is; of the others the network is asked five times, as they were made and moved by a pixel
+        towards each corner, and their probabilities are the means. At most ServerInfo.limits.max_encoded_images.
         """
 
     def __init__(
