@@ -29,7 +29,7 @@ def field_head(number: int, size: int) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED) + varint(size)
 
 
-def pixels_to_array(pixels: bytes, height: int, width: int) -> NDArray[np.uint8]:
+def pixels_to_array(pixels: bytes | memoryview, height: int, width: int) -> NDArray[np.uint8]:
     """Returns the bytes of B images as a read-only view of shape (B, height, width).
 
     Raises ValueError if the bytes are not a whole number of images.

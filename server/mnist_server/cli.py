@@ -32,7 +32,9 @@ class _Workers(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if value == "auto":
-            return min(_cores(), _MAX_WORKERS)
+            from mnist_server.worker_process import cores
+
+            return min(cores(), _MAX_WORKERS)
         return int(click.IntRange(1, _MAX_WORKERS).convert(value, param, ctx))
 
 
@@ -200,10 +202,6 @@ def serve(
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     os._exit(0)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _signals() -> int:

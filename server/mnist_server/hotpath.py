@@ -38,18 +38,18 @@ from mnist_server.hotpath_slow import SlowCall
 from mnist_server.hotpath_stream import StreamCall
 from mnist_server.metrics import Metrics
 from mnist_server.refusal import Refusal, refusal
-from mnist_server.rpc import HotMethod, HotStream, Later
+from mnist_server.rpc import HotStream, HotUnary, Later
 
 log = logging.getLogger(__name__)
 
-Methods = Mapping[str, HotMethod | HotStream]
+Methods = Mapping[str, HotUnary | HotStream]
 
 # Calls that the core may hand over before we have asked for the next; with one, 64 callers get half as much.
 _ASKED = 64
 # Requests that are answered together, at most: what comes meanwhile waits for them.
 _TOGETHER = 64
-# Bytes of a message whose parsing alone would keep the others waiting.
-_LARGE = 2**19
+# Bytes of them, after which the next ones wait: some twenty milliseconds, of a small network.
+_BYTES = 2**24
 _NOTHING: tuple[None, tuple[()]] = (None, ())  # what a tag returns that ends no call
 _AT_ONCE = 0.0  # a deadline that has passed
 # Events that are dispatched here, at most, before grpcio's own loop has its turn.
@@ -67,10 +67,10 @@ class Method:
 
     __slots__ = ("answer", "arrived", "calls", "handler", "messages", "path", "stream")
 
-    def __init__(self, path: str, method: HotMethod | HotStream, handler: Any) -> None:
+    def __init__(self, path: str, method: HotUnary | HotStream, handler: Any) -> None:
         self.path, self.handler = path, handler
         self.stream = method if isinstance(method, HotStream) else None
-        self.answer: HotMethod = method.answer if isinstance(method, HotStream) else method
+        self.answer = method.answer
         self.arrived: Any = None  # the tag of what is asked for
         self.calls: list[Waiting] = []
         self.messages: list[bytes] = []
@@ -92,7 +92,6 @@ class HotPath:
             raise ValueError(f"{', '.join(taken)} are registered already")
         self.state = state
         self.metrics = metrics
-        self.large = _LARGE
         self._started = _server._ServerStage.STARTED
         self._process = _server._process_event_and_continue
         self._none_ready = cygrpc.CompletionType.queue_timeout
@@ -113,7 +112,10 @@ class HotPath:
         self._asking = 0  # for so many
         self._calls = 0  # have not ended
         self._following = False
-        self._end = self.ended  # bound once
+        # Looked up once, and not for each call.
+        self._end = self.ended
+        self._queue, self._request = state.completion_queue, state.server.request_registered_call
+        self._most = state.maximum_concurrent_rpcs
         for path in methods:
             state.server.register_method(path)
 
@@ -128,8 +130,7 @@ class HotPath:
                     self._ask(method)
 
     def _ask(self, method: Method) -> None:
-        queue = self.state.completion_queue
-        self.state.server.request_registered_call(queue, queue, method.path, method.arrived)
+        self._request(self._queue, self._queue, method.path, method.arrived)
 
     def _arrived(self, method: Method, event: Any) -> Any:
         """A call is there; or the server stops, and what was asked for comes back without one."""
@@ -154,10 +155,10 @@ class HotPath:
 
     def _begin(self, method: Method, event: Any) -> None:
         core, deadline = event.call, event.call_details.deadline  # seconds since the epoch
-        self._enter()
+        if not self._calls:
+            self._enter()
         self._calls += 1
-        most = self.state.maximum_concurrent_rpcs
-        if most is not None and self._calls > most:
+        if self._most is not None and self._calls > self._most:
             self._refuse(core, Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!"))
         elif method.stream is not None:
             StreamCall(self, method, method.stream, core, deadline).begin()
@@ -166,9 +167,8 @@ class HotPath:
             core.start_server_batch((self.receive(0),), tag)
 
     def _enter(self) -> None:
-        if not self._calls:
-            with self.state.lock:
-                self.state.rpc_states.add(self)
+        with self.state.lock:
+            self.state.rpc_states.add(self)
 
     def ended(self, event: Any) -> Any:
         """One call is over: the tag of what is sent last."""
@@ -181,9 +181,6 @@ class HotPath:
             if data is None:  # cancelled; or over the limit, which the core has answered; or there is none
                 details = f"{method.path} takes exactly one message"
                 self._refuse(core, Refusal(grpc.StatusCode.UNIMPLEMENTED, details))
-            elif len(data) > self.large:
-                self.metrics.started(method.path)
-                SlowCall(self, method, core, deadline, began).begin(data)
             else:
                 self.gather(method, (core, deadline, began), data)
         except Exception:
@@ -194,7 +191,10 @@ class HotPath:
         """A message is there: it is answered with all that are ready with it."""
         method.calls.append(call)
         method.messages.append(data)
-        if len(method.messages) >= _TOGETHER:
+        full = len(method.messages) >= _TOGETHER
+        if len(data) > _BYTES // _TOGETHER:  # the others alone cannot be so many bytes
+            full = full or sum(map(len, method.messages)) >= _BYTES
+        if full:
             self._answer(method)
             self._settle()
         elif not self._following:
@@ -204,18 +204,21 @@ class HotPath:
     def _follow(self, event: Any) -> Any:
         """Dispatches events as grpcio would, until none is ready any more; then answers what was gathered,
         and goes on for as long as that brings more."""
-        state, poll = self.state, self.state.completion_queue.poll
-        self._enter()  # so that the server cannot be over before this has returned
+        state, poll = self.state, self._queue.poll
+        if not self._calls:
+            self._enter()  # so that the server cannot be over before this has returned
         try:
             for _ in range(_FOLLOWED):
                 event = poll(_AT_ONCE)
                 if event.completion_type == self._none_ready:
                     if not self._answer_all():
                         break
-                elif isinstance(event.tag, str):  # grpcio's own, which it compares and does not call
+                    continue
+                tag = event.tag
+                if isinstance(tag, str):  # grpcio's own, which it compares and does not call
                     self._process(state, event)
                 else:
-                    call, callbacks = event.tag(event)
+                    call, callbacks = tag(event)
                     for callback in callbacks:
                         try:
                             callback()
@@ -224,7 +227,7 @@ class HotPath:
                     if call is not None and call is not self:
                         with state.lock:
                             state.rpc_states.remove(call)
-                event = None  # what is about a call goes before the next is waited for, as grpcio has it
+                event = tag = None  # as in grpcio: a call's go before the next is waited for
         except Exception:
             log.exception("an event was not dispatched")
         self._following = False
@@ -332,7 +335,7 @@ class HotPath:
             self.start(core, self._end)  # an empty batch, to count it in the serving thread
 
 
-def _handler(state: Any, path: str, method: HotMethod | HotStream) -> Any:
+def _handler(state: Any, path: str, method: HotUnary | HotStream) -> Any:
     """Returns the handler that the server would call for a method."""
     for handlers in state.generic_handlers:
         handler = handlers.service(_Details(path))

@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from mnist_server.errors import InvalidRequest
 from mnist_server.hotpath import HotPath, Methods
 from mnist_server.metrics import Metrics
-from mnist_server.rpc import LATER
+from mnist_server.rpc import LATER, HotUnary
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def _check() -> None:
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("check", {"Hot": handler, "Plain": handler}),)
     )
-    paths = HotPath(server, {"/check/Hot": hot}, Metrics())
+    paths = HotPath(server, {"/check/Hot": HotUnary(hot, ordinary)}, Metrics())
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -23,7 +23,17 @@ log = logging.getLogger(__name__)
 
 # Bytes of messages and answers of one stream, after which no more are asked for until some are sent.
 _HELD = 2**19
+_OK = 0
 _NOTHING: tuple[None, tuple[()]] = (None, ())  # what a tag returns that ends no call
+
+
+class _Slow:
+    """Holds the place of an answer, among those to be sent, that the pool is still at work on."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: bytes | Refusal | None = None
 
 
 class StreamCall:
@@ -40,7 +50,7 @@ class StreamCall:
         self._open = True  # for more messages of the client
         self._unanswered = 0  # messages
         self._later = 0  # of which so many are in the pool
-        self._outbox: deque[bytes] = deque()
+        self._outbox: deque[bytes | Refusal | _Slow] = deque()  # in the order of the messages
         self._held = 0  # bytes of messages and answers
         self._final: Refusal | None = None  # the status, if it is not OK
         self._cancelled = False
@@ -59,7 +69,7 @@ class StreamCall:
             room.__enter__()
             self._room = room
         except Exception as error:
-            self._end_with(error)
+            self._outbox.append(self._end_with(error))
         self.settle()
 
     def is_active(self) -> bool:
@@ -67,20 +77,23 @@ class StreamCall:
         return not self._cancelled and time.time() < self._deadline
 
     def answer(self, data: bytes, answer: bytes | Exception) -> None:
-        """Has the answer to one of its messages sent, once it is settled."""
-        if isinstance(answer, Later) and not self._over:
+        """Has the answer to one of its messages sent, after those to the ones before, once it is settled."""
+        if self._over:
+            self._unanswered -= 1
+        elif isinstance(answer, Later):
             self._leave(data)
             return
+        else:
+            self._outbox.append(self._answered(data, answer))
+        self._paths.unsettled.add(self)
+
+    def _answered(self, data: bytes, answer: bytes | Exception) -> bytes | Refusal:
         self._unanswered -= 1
         self._held -= len(data)
-        if self._over:
-            pass
-        elif isinstance(answer, bytes):
+        if isinstance(answer, bytes):
             self._held += len(answer)
-            self._outbox.append(answer)
-        else:
-            self._end_with(answer)
-        self._paths.unsettled.add(self)
+            return answer
+        return self._end_with(answer)
 
     def settle(self) -> None:
         """Does what can be done now: asks for a message, sends one, or ends."""
@@ -94,20 +107,28 @@ class StreamCall:
             self._start(self._got, paths.receive(0))
         if self._sending:
             return
-        if self._outbox:
-            self._send()
-        elif self._final or not (self._open or self._asked or self._unanswered):
-            self._over = True
-            final = self._final
-            about = (final.trailing, final.number, final.details.encode()) if final else ((), 0, b"")
+        ready = self._ready()
+        if isinstance(ready, bytes):
+            self._send(ready)
+        elif ready is not None or not (self._open or self._asked or self._unanswered):
+            self._over, self._final = True, ready
+            self._outbox.clear()  # as if what came after an error had not been read
+            about = (ready.trailing, ready.number, ready.details.encode()) if ready else ((), _OK, b"")
             self._start(self._back, paths.status(*about, 0))
 
-    def _send(self) -> None:
-        paths, outbox = self._paths, self._outbox
-        answer = outbox.popleft()
+    def _ready(self) -> bytes | Refusal | None:
+        if not self._outbox:
+            return None
+        first = self._outbox[0]
+        return first.answer if isinstance(first, _Slow) else first
+
+    def _send(self, answer: bytes) -> None:
+        paths = self._paths
+        self._outbox.popleft()
         self._held -= len(answer)
         self._sending = True
-        self._start(self._sent, paths.message(answer, paths.more_follows if outbox else 0))
+        more_follows = paths.more_follows if self._ready() is not None else 0
+        self._start(self._sent, paths.message(answer, more_follows))
 
     def _start(self, tag: Any, *operations: Any) -> None:
         if self._core.start_server_batch(operations, tag):
@@ -123,15 +144,12 @@ class StreamCall:
             self._unanswered += 1
             self._held += len(data)
             try:
-                if len(data) > self._paths.large:
-                    self._leave(data)
-                else:
-                    self.settle()  # asks for the next, which may be there already
-                    self._paths.gather(self._method, (self._core, self._deadline, self), data)
-                    self._pending -= 1
-                    return _NOTHING  # there is nothing to settle before it is answered
+                self.settle()  # asks for the next, which may be there already
+                self._paths.gather(self._method, (self._core, self._deadline, self), data)
+                self._pending -= 1
+                return _NOTHING  # there is nothing to settle before it is answered
             except Exception as error:
-                self._end_with(error)
+                self._outbox.append(self._end_with(error))
         return self._back(event)
 
     def _sent(self, event: Any) -> Any:
@@ -163,21 +181,23 @@ class StreamCall:
         self._paths.metrics.finished(self._method.path, code, perf_counter_ns() - self._began)
         return self._paths.ended(event)
 
-    def _end_with(self, error: Exception) -> None:
+    def _end_with(self, error: Exception) -> Refusal:
+        """Takes no message any more. Returns the status to end with, once all before it has been sent."""
         self._open = False
-        if self._final is None:
-            self._final = refusal(error)
+        return refusal(error)
 
     def _leave(self, data: bytes) -> None:
         """Leaves a message to the pool."""
-        self._later += 1
         try:
-            self._paths.state.thread_pool.submit(self._run, data)
+            slow = _Slow()
+            self._paths.state.thread_pool.submit(self._run, data, slow)
         except RuntimeError:
-            self._later -= 1
             self.answer(data, Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping"))
+        else:
+            self._later += 1
+            self._outbox.append(slow)
 
-    def _run(self, data: bytes) -> None:
+    def _run(self, data: bytes, slow: _Slow) -> None:
         try:
             answer: bytes | Exception = self._stream.slow(data, self)
         except grpc.RpcError:  # the caller is gone
@@ -185,11 +205,10 @@ class StreamCall:
         except Exception as error:
             answer = error
         # An empty batch brings it to the serving thread.
-        self._core.start_server_batch((), partial(self._ran, data, answer))
+        self._core.start_server_batch((), partial(self._ran, data, slow, answer))
 
-    def _ran(self, data: bytes, answer: bytes | Exception, event: Any) -> Any:
+    def _ran(self, data: bytes, slow: _Slow, answer: bytes | Exception, event: Any) -> Any:
         self._pending += 1
         self._later -= 1
-        self.answer(data, answer)
-        self._paths.unsettled.discard(self)
+        slow.answer = self._answered(data, answer)
         return self._back(event)

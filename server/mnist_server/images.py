@@ -11,7 +11,7 @@ from mnist_server.limits import Limits
 
 
 def read_pixels(
-    pixels: bytes, height: int, width: int, limits: Limits, *, prefix: str = ""
+    pixels: bytes | memoryview, height: int, width: int, limits: Limits, *, prefix: str = ""
 ) -> NDArray[np.uint8]:
     """Returns a request's pixels as images, a view of shape (B, H, W). Raises InvalidValue.
 

@@ -1,6 +1,6 @@
 """Prediction: which digit is this, for one request, for many at once, or for a stream of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from time import perf_counter_ns
@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import grpc
 import numpy as np
-from google.protobuf.descriptor import MethodDescriptor
 from numpy.typing import NDArray
 
 from mnist_core import InvalidValue
@@ -16,14 +15,14 @@ from mnist_core.digit_score import IS_DIGIT, digit_scores
 from mnist_core.pictures import DigitInPicture, PictureError, Read, mean_of_views, read, read_all, views
 from mnist_proto.arrays import array_to_pixels, field_head, pixels_to_array, varint
 from mnist_proto.v1 import prediction_pb2 as pb
-from mnist_proto.v1 import prediction_pb2_grpc
 from mnist_server.errors import InvalidRequest
+from mnist_server.grouping import ALONE, forward, in_groups, joined
 from mnist_server.images import read_pixels
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
-from mnist_server.recurring import Recurring
+from mnist_server.recurring import Content, Recurring, parted
 from mnist_server.registry import Model, ModelRegistry
-from mnist_server.rpc import LATER, Calls, Later, check_wanted, parser
+from mnist_server.rpc import Calls, Later, check_wanted, parser
 from mnist_server.status import to_status
 
 PREDICT = "/mnist.v1.PredictionService/Predict"
@@ -34,8 +33,10 @@ DIGIT_SIZE = 28  # what pictures are made into
 Aside = Callable[[], AbstractContextManager[object]]
 
 _METHODS = pb.DESCRIPTOR.services_by_name["PredictionService"].methods_by_name
+_PIXELS = pb.PredictRequest.PIXELS_FIELD_NUMBER
 _FIELDS = pb.PredictResponse.DESCRIPTOR.fields_by_name
 _ID = varint(pb.PredictStreamResponse.ID_FIELD_NUMBER << 3)
+_REQUEST = pb.PredictStreamRequest.REQUEST_FIELD_NUMBER
 _RESPONSE = pb.PredictStreamResponse.RESPONSE_FIELD_NUMBER
 
 
@@ -48,15 +49,26 @@ class _Asked(NamedTuple):
     pictures: int
     aside: bool  # it asks for what takes longer than a forward pass
     return_inputs: bool
+    pixels: bytes = b""  # of a message that has them never, or twice
+
+    @classmethod
+    def of(cls, request: pb.PredictRequest) -> "_Asked":
+        aside = request.score_digits or request.all_digits
+        pictures = len(request.encoded_images)
+        return cls(
+            request.model,
+            request.height,
+            request.width,
+            pictures,
+            aside,
+            request.return_inputs,
+            request.pixels,
+        )
 
 
-class _Group(NamedTuple):
-    """Requests that one forward pass answers."""
-
-    model: Model
-    places: list[int]  # of each among all requests
-    asked: list[_Asked]
-    pixels: list[bytes]
+# One of the requests that a forward pass answers: its model, images and pixels, and whether to return these.
+# A plain tuple takes a tenth of a named one's time to make.
+_Item = tuple[Model, int, Content, bool]
 
 
 class _Images(NamedTuple):
@@ -68,16 +80,21 @@ class _Images(NamedTuple):
     found: list[tuple[int, DigitInPicture]] | None = None  # each with its picture's place, of all_digits
 
 
-class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
+class Prediction:
     """Answers `mnist.v1.PredictionService`."""
 
-    def __init__(self, registry: ModelRegistry, limits: Limits, calls: Calls, metrics: Metrics) -> None:
+    def __init__(
+        self, registry: ModelRegistry, limits: Limits, calls: Calls, metrics: Metrics, patience: float
+    ) -> None:
+        """patience: multiply-adds of one request that those which are ready with it wait for."""
+        self._patience = patience
         self._registry = registry
         self._limits = limits
         self._calls = calls
         self._metrics = metrics
-        self._recurring = Recurring(pb.PredictRequest.PIXELS_FIELD_NUMBER, _reader(_METHODS["Predict"]))
+        self._parse = parser(_METHODS["Predict"])
         self._parse_on_stream = parser(_METHODS["PredictStream"])
+        self._recurring = Recurring(_PIXELS, lambda data: _Asked.of(self._parse(data)))
 
     def predict(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
         """Answers many Predict requests at once, those of one model with one forward pass: rpc.HotMethod.
@@ -85,98 +102,83 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         Pictures, requests of many images or for scores, and those for a model that is not in memory are left
         for Later.
         """
-        read = self._recurring.read
-        parsed: list[tuple[_Asked, bytes] | Exception] = []
-        for data in requests:
-            try:
-                parsed.append(read(data))
-            except InvalidRequest as error:
-                parsed.append(error)
-        return self._answers(parsed)
+        return in_groups(requests, self._sort, self._answer_group)
 
-    def Predict(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> pb.PredictResponse:
-        """Names every image of one request, however long it takes."""
-        return pb.PredictResponse.FromString(self._answer(request, context, self._calls.aside))
-
-    def PredictStream(
-        self, request_iterator: Iterator[pb.PredictStreamRequest], context: grpc.ServicerContext
-    ) -> Iterator[pb.PredictStreamResponse]:
-        """Names the images of many requests; a bad one gets an error of its own."""
-        for message in request_iterator:
-            yield pb.PredictStreamResponse.FromString(self._answer_on_stream(message, context))
+    def answer(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        """Answers one Predict request, however long it takes: rpc.HotUnary.slow."""
+        return self._answer(data, context, self._calls.aside)
 
     def predict_stream(self, messages: Sequence[bytes]) -> list[bytes | Exception]:
         """Answers many messages of PredictStream at once, of whatever streams: rpc.HotStream.answer."""
-        answers: list[bytes | Exception] = [LATER] * len(messages)
-        parsed, places = [], []
-        for place, data in enumerate(messages):
-            try:
-                parsed.append(self._parse_on_stream(data))
-                places.append(place)
-            except InvalidRequest as error:
-                answers[place] = error
-        found = self._answers([_split(message.request) for message in parsed])
-        for place, message, answer in zip(places, parsed, found, strict=True):
-            answers[place] = answer if isinstance(answer, Later) else _on_stream(message.id, answer)
-        return answers
+        opened = [self._open(data) for data in messages]
+        found = iter(self.predict([request for _, request in opened if isinstance(request, bytes)]))
+        return [
+            _on_stream(number, next(found) if isinstance(request, bytes) else request)
+            for number, request in opened
+        ]
 
     def answer_on_stream(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         """Answers one message of PredictStream, however long it takes: rpc.HotStream.slow."""
-        return self._answer_on_stream(self._parse_on_stream(data), context)
-
-    def _answer_on_stream(self, message: pb.PredictStreamRequest, context: grpc.ServicerContext) -> bytes:
+        number, request = self._open(data)
         try:
-            return _on_stream(message.id, self._answer(message.request, context, lambda: self._calls.slow))
+            if isinstance(request, InvalidRequest):
+                raise request
+            answer = _on_stream(number, self._answer(request, context, lambda: self._calls.slow))
         except grpc.RpcError:
             raise
         except Exception as error:
-            return _on_stream(message.id, error)
+            answer = _on_stream(number, error)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def _answers(self, requests: Sequence[tuple[_Asked, bytes] | Exception]) -> list[bytes | Exception]:
-        answers: list[bytes | Exception] = [LATER] * len(requests)
-        groups: dict[str, _Group] = {}
-        for place, request in enumerate(requests):
-            if isinstance(request, Exception):
-                answers[place] = request
-                continue
-            asked, pixels = request
-            model = self._registry.held(asked.model)
-            if model is None or asked.pictures or asked.aside:
-                continue
-            size = model.height * model.width
-            if not pixels or asked.height != model.height or asked.width != model.width or len(pixels) % size:
-                try:
-                    self._pixels(pixels, asked.height, asked.width, model)  # says what is wrong
-                except InvalidValue as error:
-                    answers[place] = error
-            elif len(pixels) <= model.many * size:
-                group = groups.get(model.name)
-                if group is None:
-                    group = groups[model.name] = _Group(model, [], [], [])
-                group.places.append(place)
-                group.asked.append(asked)
-                group.pixels.append(pixels)
-        for model, places, each, parts in groups.values():
-            size = model.height * model.width
-            began = perf_counter_ns()
-            try:
-                images = pixels_to_array(b"".join(parts), model.height, model.width)
-                probabilities = forward(model, images)
-                self._metrics.forward(model.name, len(parts), len(images), perf_counter_ns() - began)
-                encoded = _encode(model, probabilities, [len(part) // size for part in parts])
-            except Exception as error:
-                for place in places:
-                    answers[place] = error
-                continue
-            for place, asked, pixels, answer in zip(places, each, parts, encoded, strict=True):
-                answers[place] = answer + _inputs(pixels, model) if asked.return_inputs else answer
+    def _open(self, data: bytes) -> tuple[int, bytes | InvalidRequest]:
+        """Returns the id and the request in a message of PredictStream, or what is wrong with it."""
+        rest, request = parted(data, _REQUEST)
+        try:
+            message = self._parse_on_stream(rest)
+        except InvalidRequest as error:
+            return 0, error
+        return message.id, message.request.SerializeToString() if request is None else bytes(request)
+
+    def _sort(self, data: bytes) -> tuple[Hashable, _Item] | None:
+        """Returns the group of requests that one forward pass answers, and this one as one of them: see
+        in_groups. Raises InvalidRequest or InvalidValue."""
+        asked, pixels = self._recurring.read(data)
+        model = self._registry.held(asked.model)
+        if model is None or asked.pictures or asked.aside:
+            return None
+        if pixels is None:
+            pixels = asked.pixels
+        height, width = model.height, model.width
+        images, rest = divmod(len(pixels), height * width)
+        if rest or not images or asked.height != height or asked.width != width:
+            self._pixels(pixels, asked.height, asked.width, model)  # says what is wrong
+        if images * model.work > self._patience:
+            return None
+        return model.name if images < ALONE else object(), (model, images, pixels, asked.return_inputs)
+
+    def _answer_group(self, items: list[_Item]) -> list[bytes]:
+        model = items[0][0]
+        began = perf_counter_ns()
+        images = pixels_to_array(joined([pixels for _, _, pixels, _ in items]), model.height, model.width)
+        probabilities = forward(model, images)
+        self._metrics.forward(model.name, len(items), len(images), perf_counter_ns() - began)
+        answers = _encode(model, probabilities, [count for _, count, _, _ in items])
+        for place, (_, _, pixels, return_inputs) in enumerate(items):
+            if return_inputs:
+                answers[place] += _inputs(pixels, model)
         return answers
 
-    def _answer(self, request: pb.PredictRequest, context: grpc.ServicerContext, aside: Aside) -> bytes:
+    def _answer(self, data: bytes, context: grpc.ServicerContext, aside: Aside) -> bytes:
+        rest, pixels = parted(data, _PIXELS)
+        request = self._parse(rest)
         model = self._registry.load(request.model, field="model")
+        if pixels is None:
+            pixels = request.pixels
         if request.encoded_images:
-            if request.pixels:
-                raise InvalidValue("pixels", f"{len(request.pixels)} bytes", "none beside encoded_images")
+            if pixels:
+                raise InvalidValue("pixels", f"{len(pixels)} bytes", "none beside encoded_images")
             with aside():
                 asked = self._decode(request, context)
             images = asked.pixels
@@ -184,7 +186,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         else:
             if request.all_digits:
                 raise InvalidValue("all_digits", "true", "false where there are no encoded_images")
-            images = self._pixels(request.pixels, request.height, request.width, model)
+            images = self._pixels(pixels, request.height, request.width, model)
             asked = _Images(images)
         if request.score_digits and images.shape[1:] != (DIGIT_SIZE, DIGIT_SIZE):
             expected = f"false for images that are not {DIGIT_SIZE} x {DIGIT_SIZE}"
@@ -201,7 +203,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             answer += scored.SerializeToString()
         return answer + _boxes(asked.found) if asked.found else answer
 
-    def _pixels(self, pixels: bytes, height: int, width: int, model: Model) -> NDArray[np.uint8]:
+    def _pixels(self, pixels: Content, height: int, width: int, model: Model) -> NDArray[np.uint8]:
         images = read_pixels(pixels, height, width, self._limits)
         most = self._limits.max_images_per_request
         if len(images) > most:
@@ -235,19 +237,6 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         return _Images(digits, [one.border for one in read_ones], prepared, found)
 
 
-def _split(request: pb.PredictRequest) -> tuple[_Asked, bytes]:
-    """Returns what a request says besides its pixels, and them."""
-    pictures = len(request.encoded_images)
-    aside = request.score_digits or request.all_digits
-    asked = _Asked(request.model, request.height, request.width, pictures, aside, request.return_inputs)
-    return asked, request.pixels
-
-
-def _reader(method: MethodDescriptor) -> Callable[[bytes], tuple[_Asked, bytes]]:
-    parse = parser(method)
-    return lambda data: _split(parse(data))
-
-
 def _check_size(images: NDArray[np.uint8], model: Model, field: str) -> None:
     height, width = images.shape[1:]
     if (height, width) != (model.height, model.width):
@@ -265,24 +254,6 @@ def _of_views(model: Model, asked: _Images, before_each: Callable[[], None]) -> 
     probabilities = np.empty((len(asked.pixels), model.classes), dtype=np.float32)
     probabilities[~asked.prepared] = said[: len(as_they_are)]
     probabilities[asked.prepared] = mean_of_views(said[len(as_they_are) :])
-    return probabilities
-
-
-def forward(
-    model: Model, images: NDArray[np.uint8], before_each: Callable[[], None] | None = None
-) -> NDArray[np.float32]:
-    """Returns the probabilities (B, C) of images (B, H, W), a chunk at a time."""
-    if not len(images):
-        return np.empty((0, model.classes), dtype=np.float32)
-    chunk = model.chunk
-    if len(images) <= chunk:
-        return model.network.predict(images).astype(np.float32, copy=False)
-    probabilities = np.empty((len(images), model.classes), dtype=np.float32)
-    for start in range(0, len(images), chunk):
-        if before_each is not None:
-            before_each()
-        part = slice(start, start + chunk)
-        probabilities[part] = model.network.predict(images[part])
     return probabilities
 
 
@@ -331,11 +302,14 @@ def _encode(model: Model, probabilities: NDArray[np.float32], counts: list[int])
     return answers
 
 
-def _on_stream(number: int, answer: bytes | Exception) -> bytes:
-    """Returns the PredictStreamResponse to a message with this id, on the wire."""
+def _on_stream(number: int, answer: bytes | Exception) -> bytes | Exception:
+    """Returns the PredictStreamResponse to a message with this id, on the wire; Later, and the error of what
+    is no message, which ends the stream, as they are."""
     if isinstance(answer, bytes):
         own = _ID + varint(number) if number else b""
         return b"".join((own, _response_head(len(answer)), answer))
+    if isinstance(answer, (Later, InvalidRequest)):
+        return answer
     status = to_status(answer)
     failure = pb.PredictionError(code=status.code, message=status.message)
     return pb.PredictStreamResponse(id=number, error=failure).SerializeToString()
@@ -351,9 +325,9 @@ def _response_head(size: int) -> bytes:
     return field_head(_RESPONSE, size)
 
 
-def _inputs(pixels: bytes, model: Model) -> bytes:
+def _inputs(pixels: Content, model: Model) -> bytes:
     """Returns the fields of a PredictResponse that say what the network saw, on the wire."""
-    seen = pb.PredictResponse(inputs=pixels, input_height=model.height, input_width=model.width)
+    seen = pb.PredictResponse(inputs=bytes(pixels), input_height=model.height, input_width=model.width)
     return seen.SerializeToString()
 
 

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 MAX_LOADED_BYTES = 2**30
 VERSIONS_SHOWN = 100
-# Images that go through a network together, so that what lies between the steps fits into memory; and images
-# of a request that others wait for which are ready with it. Where an image is much work, it is by its
-# multiply-adds, of which a core does some fifty in a nanosecond.
-_CHUNK, _MANY = 1024, 256
-_CHUNK_WORK, _MANY_WORK = 2e9, 5e7
+# Images that go through a network together, so that what lies between the steps fits into memory. Where an
+# image is much work, it is by its multiply-adds, of which a core does some fifty in a nanosecond.
+_CHUNK, _CHUNK_WORK = 1024, 2e9
+# An image's arrival, its way into floats and its answer are worth so many.
+_LEAST_WORK = 2e5
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Model:
         return max(1, min(_CHUNK, int(_CHUNK_WORK / self.network.architecture.work)))
 
     @cached_property
-    def many(self) -> int:
-        """Images of a request, at most, that others can wait for, 0 to 256: some 0.5 ms."""
-        return min(_MANY, int(_MANY_WORK / self.network.architecture.work))
+    def work(self) -> float:
+        """What answering one image takes, in multiply-adds."""
+        return max(_LEAST_WORK, self.network.architecture.work)
 
 
 class ModelRegistry:

@@ -42,6 +42,13 @@ class Later(Exception):
 LATER = Later()
 
 
+class HotUnary(NamedTuple):
+    """A method with one message and one answer; many calls at once."""
+
+    answer: HotMethod
+    slow: Callable[[bytes, Any], bytes]  # with the context; answers what is left for Later; may raise
+
+
 class HotStream(NamedTuple):
     """A method with streams of messages either way, each answered by one; many at once, of any streams."""
 
@@ -89,51 +96,65 @@ def bind(
     servicer: object,
     calls: Calls,
     metrics: Metrics,
-    hot: Mapping[str, HotMethod] | None = None,
+    hot: Mapping[str, HotUnary | HotStream] | None = None,
 ) -> grpc.GenericRpcHandler:
     """Returns the handlers of a service whose methods are those of `servicer`, by name.
 
-    A unary method in `hot`, by its path, `/package.Service/Method`, is asked first, with a list of one; the
-    servicer's own answers what that leaves for Later.
+    A method in `hot`, by its path, `/package.Service/Method`, is answered by what is there instead.
     """
     hot = hot or {}
     handlers = {}
     for method in service.methods:
-        quick = hot.get(f"/{service.full_name}/{method.name}")
-        handlers[method.name] = _handler(method, getattr(servicer, method.name), calls, metrics, quick)
+        found = hot.get(f"/{service.full_name}/{method.name}")
+        if found is None:
+            made = _handler(method, parser(method), getattr(servicer, method.name), calls, metrics)
+        else:
+            made = _handler(method, bytes, _behavior(found), calls, metrics)  # bytes(data) is data itself
+        handlers[method.name] = made
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
+def _behavior(hot: HotUnary | HotStream) -> Behavior:
+    def one(data: bytes, context: grpc.ServicerContext) -> bytes:
+        [answer] = hot.answer([data])
+        if isinstance(answer, Later):
+            return hot.slow(data, context)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def each(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        return (one(data, context) for data in messages)
+
+    return one if isinstance(hot, HotUnary) else each
+
+
 def _handler(
-    method: MethodDescriptor, behavior: Behavior, calls: Calls, metrics: Metrics, hot: HotMethod | None
+    method: MethodDescriptor,
+    parse: Callable[[bytes], Any],
+    behavior: Behavior,
+    calls: Calls,
+    metrics: Metrics,
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     name = f"/{method.containing_service.full_name}/{method.name}"
-    parse = parser(method)
     request, response = method.client_streaming, method.server_streaming
     if not request and not response:
 
-        def unary(data: bytes, context: grpc.ServicerContext) -> Message | bytes | None:
+        def unary(data: bytes, context: grpc.ServicerContext) -> Any:
             with calls.turns:
                 check_wanted(context)
                 try:
-                    quick = hot([data])[0] if hot else LATER
-                    if isinstance(quick, bytes):
-                        return quick
-                    if not isinstance(quick, Later):
-                        raise quick
-                    answer: Message = behavior(parse(data), context)
+                    return behavior(parse(data), context)
                 except grpc.RpcError:
                     raise
                 except Exception as error:
                     abort(context, error)
-                    return None
-                return answer
 
         return grpc.unary_unary_rpc_method_handler(
             counted(metrics, name, unary), response_serializer=_serialize
         )
 
-    def messages(data: Iterator[bytes]) -> Iterator[Message]:
+    def messages(data: Iterator[bytes]) -> Iterator[Any]:
         yield from map(parse, data)
         # A stream that broke, since its client died or sent a message over the limit, may end here as if its
         # client had finished it, a moment before grpcio hears that the call was cancelled. A request for one
@@ -143,7 +164,7 @@ def _handler(
     def arguments(data: Any) -> Any:
         return messages(data) if request else parse(data)
 
-    def streaming(data: Any, context: grpc.ServicerContext) -> Iterator[Message]:
+    def streaming(data: Any, context: grpc.ServicerContext) -> Iterator[Message | bytes]:
         try:
             with calls.stream():
                 yield from behavior(arguments(data), context)

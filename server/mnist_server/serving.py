@@ -31,25 +31,31 @@ from mnist_server.errors import NotFound, ServerError
 from mnist_server.evaluation import EvaluationServicer
 from mnist_server.feed import Feed
 from mnist_server.health import HealthServicer
-from mnist_server.inference import MODEL_INFER, InferenceServicer
+from mnist_server.inference import MODEL_INFER, MODEL_STREAM_INFER, Inference
+from mnist_server.inference_metadata import InferenceServicer
 from mnist_server.information import InformationServicer
 from mnist_server.jobs import Jobs
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.models import ModelServicer
-from mnist_server.prediction import PREDICT, PREDICT_STREAM, PredictionServicer
+from mnist_server.prediction import PREDICT, PREDICT_STREAM, Prediction
 from mnist_server.pretrained import install as install_pretrained
 from mnist_server.registry import ModelRegistry
-from mnist_server.rpc import Calls, HotMethod, HotStream, bind
+from mnist_server.rpc import Calls, HotStream, HotUnary, bind
 from mnist_server.scheduler import Scheduler
 from mnist_server.slots import Slots
 from mnist_server.training import TrainingServicer
+from mnist_server.worker_process import cores
 
 log = logging.getLogger(__name__)
 
 UNARY_THREADS = 4
 BLAS_THREADS = 1
 STOP_SECONDS = 2.0
+# Multiply-adds of a request that others wait for in the thread that serves, some 0.5 ms; where a process has
+# but one core, ten times as many, since there the pool adds nothing but switches between threads.
+_PATIENCE = 5e7
+_PATIENCE_ON_ONE_CORE = 5e8
 # Calls at a time, each with a thread; one more is RESOURCE_EXHAUSTED.
 _MAX_CALLS = 1536
 # Models whose default a worker loads before it answers; others are loaded when they are first asked for.
@@ -115,16 +121,24 @@ class Worker:
                 ("grpc.keepalive_timeout_ms", _PING_MILLISECONDS),
             ],
         )
-        prediction = PredictionServicer(registry, limits, calls, metrics)
-        inference = InferenceServicer(registry, limits, metrics, lambda: self._health.serving())
-        hot: dict[str, HotMethod] = {PREDICT: prediction.predict, MODEL_INFER: inference.infer}
+        workers = 1 if slots is None else len(slots.all)
+        patience = _PATIENCE if cores() > workers else _PATIENCE_ON_ONE_CORE
+        prediction = Prediction(registry, limits, calls, metrics, patience)
+        inference = Inference(registry, limits, metrics, patience)
+        metadata = InferenceServicer(registry, limits, metrics, lambda: self._health.serving())
+        hot: dict[str, HotUnary | HotStream] = {
+            PREDICT: HotUnary(prediction.predict, prediction.answer),
+            PREDICT_STREAM: HotStream(prediction.predict_stream, prediction.answer_on_stream, calls.stream),
+            MODEL_INFER: HotUnary(inference.infer, inference.answer),
+            MODEL_STREAM_INFER: HotStream(inference.infer_stream, inference.answer_on_stream, calls.stream),
+        }
         services: list[tuple[Any, object]] = [
             (
                 training_pb2.DESCRIPTOR,
                 TrainingServicer(directory, jobs, datasets, registry, self._feed, limits),
             ),
             (prediction_pb2.DESCRIPTOR, prediction),
-            (inference_pb2.DESCRIPTOR, inference),
+            (inference_pb2.DESCRIPTOR, metadata),
             (evaluation_pb2.DESCRIPTOR, EvaluationServicer(registry, directory, datasets, limits)),
             (dataset_pb2.DESCRIPTOR, DatasetServicer(directory, datasets, limits)),
             (model_pb2.DESCRIPTOR, ModelServicer(registry, database, directory, limits, calls)),
@@ -135,7 +149,7 @@ class Worker:
                     limits,
                     threads=UNARY_THREADS,
                     blas_threads=BLAS_THREADS,
-                    workers=1 if slots is None else len(slots.all),
+                    workers=workers,
                 ),
             ),
         ]
@@ -157,10 +171,7 @@ class Worker:
                 Unserved(metrics),
             )
         )
-        streams = {
-            PREDICT_STREAM: HotStream(prediction.predict_stream, prediction.answer_on_stream, calls.stream)
-        }
-        self._fast = hotpath_check.prepare(self._grpc, {**hot, **streams}, metrics) if fast_path else None
+        self._fast = hotpath_check.prepare(self._grpc, hot, metrics) if fast_path else None
         if pretrained and install_pretrained(database, directory.models):
             log.info("the pretrained model is there", extra={"model": DEFAULT_MODEL})
         # Before the port, which hands out connections from then on.

@@ -16,12 +16,14 @@ from mnist_core import InvalidValue
 from mnist_proto.arrays import field_head
 from mnist_proto.inference import inference_pb2 as pb
 from mnist_server.limits import Limits
+from mnist_server.recurring import Content
 from mnist_server.registry import Model
 
 IMAGES, PROBABILITIES, DIGIT = "images", "probabilities", "digit"
 DTYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 _TYPED = {"UINT8": "uint_contents", "FP32": "fp32_contents"}
 _DIGIT = np.dtype("<i8")
+_ONE = np.ones((), np.float32).view(np.uint32)
 _RAW = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
 
 Images = NDArray[np.uint8] | NDArray[np.float32]
@@ -47,9 +49,14 @@ class Asked(NamedTuple):
     work: int  # in images: a class as text takes about as long as one
 
 
-def read(request: pb.ModelInferRequest, model: Model, limits: Limits) -> tuple[Asked, bytes]:
-    """Returns what a request asks for, and its pixels, as many as that needs. Raises InvalidValue."""
-    inputs, raw = request.inputs, request.raw_input_contents
+def read(
+    request: pb.ModelInferRequest, raw: Sequence[Content], model: Model, limits: Limits
+) -> tuple[Asked, Content]:
+    """Returns what a request asks for, and its pixels, as many as that needs. Raises InvalidValue.
+
+    raw: its raw_input_contents, whether or not it still holds them itself.
+    """
+    inputs = request.inputs
     if len(inputs) != 1:
         names = [tensor.name for tensor in inputs[:10]]
         raise InvalidValue("inputs", names, f"one tensor, {IMAGES!r}")
@@ -67,7 +74,7 @@ def read(request: pb.ModelInferRequest, model: Model, limits: Limits) -> tuple[A
             raise InvalidValue("inputs[0].contents", "set", "none beside raw_input_contents")
         if len(raw) != 1:
             raise InvalidValue("raw_input_contents", f"{len(raw)} entries", "one for each of 1 inputs")
-        pixels = raw[0]
+        pixels: Content = raw[0]
         if len(pixels) != size * dtype.itemsize:
             raise InvalidValue(
                 "raw_input_contents[0]",
@@ -84,6 +91,11 @@ def read(request: pb.ModelInferRequest, model: Model, limits: Limits) -> tuple[A
 def check_range(images: Images) -> None:
     """Judges the pixels of images of any shape, of which uint8 are always good. Raises InvalidValue."""
     if images.dtype == np.uint8:
+        return
+    # In one pass: the bits of a float from 0 to 1 are a whole number up to that of 1, those of all else are a
+    # larger one. What is negative has the first bit set (-0 too, which is judged below), and infinity and NaN
+    # all of the exponent's.
+    if images.view(np.uint32).max() <= _ONE:
         return
     with np.errstate(invalid="ignore"):
         least, most = images.min(), images.max()  # NaN if there is one

@@ -33,6 +33,11 @@ ENVIRONMENT = {
 }
 
 
+def cores() -> int:
+    """Returns how many cores this process may run on, and those that it starts."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 class WorkerProcess:
     """One process that answers, from its start to its end.
 

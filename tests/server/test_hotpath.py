@@ -15,7 +15,7 @@ from mnist_server import hotpath_check
 from mnist_server.errors import InvalidRequest, LimitReached
 from mnist_server.methods import OTHER
 from mnist_server.metrics import Metrics
-from mnist_server.rpc import LATER, HotStream
+from mnist_server.rpc import LATER, HotStream, HotUnary
 
 SECONDS = 20.0
 UNARY, STREAM, PLAIN = "/test/Unary", "/test/Stream", "/test/Plain"
@@ -85,7 +85,10 @@ def make_server(service: Service, **options: Any) -> tuple[grpc.Server, ThreadPo
 
 
 def methods(service: Service) -> Any:
-    return {UNARY: service.hot, STREAM: HotStream(service.hot, service.slow, lambda: service.room())}
+    return {
+        UNARY: HotUnary(service.hot, service.slow),
+        STREAM: HotStream(service.hot, service.slow, lambda: service.room()),
+    }
 
 
 @pytest.fixture
@@ -256,8 +259,9 @@ def test_a_message_over_the_limit_is_refused(service: Service, channel: Any) -> 
 class TestStreams:
     def test_every_message_is_answered(self, service: Service, channel: Any) -> None:
         asked = [b"%d" % number for number in range(500)] + [b"later %d" % number for number in range(5)]
+        asked += [b"%d" % number for number in range(500, 520)]
         answers = list(stream(channel, asked))
-        assert sorted(answers) == sorted(data + (b"?" if b"later" in data else b"!") for data in asked)
+        assert answers == [data + (b"?" if b"later" in data else b"!") for data in asked]  # in their order
         assert max(service.batches) > 1
 
     def test_many_at_once(self, service: Service, channel: Any) -> None:
@@ -269,9 +273,11 @@ class TestStreams:
         self, service: Service, channel: Any
     ) -> None:
         other = stream(channel, [b"%d" % number for number in range(100)])
-        failing = stream(channel, [b"wrong", b"2"])
+        failing = stream(channel, [b"1", b"later 2", b"wrong", b"3"])
+        answers: list[bytes] = []
         with pytest.raises(grpc.RpcError):
-            list(failing)
+            answers += failing
+        assert answers == [b"1!", b"later 2?"]
         assert failing.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert rpc_status.from_call(failing)
         assert len(list(other)) == 100
@@ -313,7 +319,9 @@ def test_stop_waits_for_calls_under_load(service: Service) -> None:
         held = call(channel, b"hold")
         assert service.held.wait(SECONDS)
         calls = [call(channel, b"%d" % number) for number in range(100)]
-        stopped = server.stop(SECONDS)
+        # Not SECONDS: now and then gRPC's core keeps a call to itself that came while it was told to stop,
+        # without our path too, and lets go of it at the end of this.
+        stopped = server.stop(SECONDS / 10)
         service.hold.set()
         assert stopped.wait(SECONDS)
         assert held.result() == b"hold!"

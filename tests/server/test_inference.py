@@ -14,7 +14,7 @@ from mnist_proto.inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from mnist_server.data_directory import DataDirectory
 from mnist_server.database import Database
 from mnist_server.errors import InvalidRequest
-from mnist_server.inference import InferenceServicer
+from mnist_server.inference import Inference
 from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.registry import ModelRegistry
@@ -451,18 +451,18 @@ class TestManyAtOnce:
         return ModelRegistry(database, directory.models)
 
     @pytest.fixture
-    def servicer(
+    def inference(
         self, registry: ModelRegistry, metrics: Metrics, make_version: Callable[..., str]
-    ) -> InferenceServicer:
+    ) -> Inference:
         """With two versions, the default of which is in memory."""
         make_version()
         make_version(seed=1)
         registry.load("models/mnist", field="model")
-        return InferenceServicer(registry, Limits(), metrics, lambda: True)
+        return Inference(registry, Limits(), metrics, 5e7)
 
     def test_each_is_answered_as_if_alone(
         self,
-        servicer: InferenceServicer,
+        inference: Inference,
         registry: ModelRegistry,
         metrics: Metrics,
         images: NDArray[np.uint8],
@@ -477,11 +477,11 @@ class TestManyAtOnce:
         ]
         requests[3].outputs.add(name="digit")
         data = [request.SerializeToString() for request in requests]
-        together = [pb.ModelInferResponse.FromString(bytes_of(answer)) for answer in servicer.infer(data)]
+        together = [pb.ModelInferResponse.FromString(bytes_of(answer)) for answer in inference.infer(data)]
         passes = {name: model.passes for name, model in metrics.read().models.items()}
         assert passes == {"models/mnist/versions/1": 2, "models/mnist/versions/2": 1}
         for one, answer in zip(data, together, strict=True):
-            [alone] = servicer.infer([one])
+            [alone] = inference.infer([one])
             expected = pb.ModelInferResponse.FromString(bytes_of(alone))
             assert (answer.id, answer.model_version) == (expected.id, expected.model_version)
             assert list(answer.outputs) == list(expected.outputs)
@@ -491,7 +491,7 @@ class TestManyAtOnce:
         assert [answer.id for answer in together] == ["a", "", "", "b", "c"]
 
     def test_a_bad_one_does_not_touch_the_others(
-        self, servicer: InferenceServicer, images: NDArray[np.uint8], metrics: Metrics
+        self, inference: Inference, images: NDArray[np.uint8], metrics: Metrics
     ) -> None:
         wrong = floats(images[:1])
         wrong[0, 5, 5] = np.nan
@@ -502,12 +502,12 @@ class TestManyAtOnce:
             ask(images[:1], "INT8").SerializeToString(),
             ask(floats(images[1:2]), "FP32").SerializeToString(),
         ]
-        first, nan, no_message, datatype, last = servicer.infer(data)
+        first, nan, no_message, datatype, last = inference.infer(data)
         assert isinstance(nan, InvalidValue)
         assert isinstance(no_message, InvalidRequest)
         assert isinstance(datatype, InvalidValue)
-        [alone] = servicer.infer(data[-1:])
-        for answer, expected in ((first, servicer.infer(data[:1])[0]), (last, alone)):
+        [alone] = inference.infer(data[-1:])
+        for answer, expected in ((first, inference.infer(data[:1])[0]), (last, alone)):
             np.testing.assert_allclose(
                 probabilities(pb.ModelInferResponse.FromString(bytes_of(answer))),
                 probabilities(pb.ModelInferResponse.FromString(bytes_of(expected))),
@@ -516,25 +516,23 @@ class TestManyAtOnce:
         assert metrics.read().models["models/mnist/versions/1"].failures == 2
 
     def test_who_asks_after_a_model_was_loaded_is_answered_for_pixels_of_their_own(
-        self, servicer: InferenceServicer, registry: ModelRegistry, images: NDArray[np.uint8]
+        self, inference: Inference, registry: ModelRegistry, images: NDArray[np.uint8]
     ) -> None:
         first, second = (ask(images[n : n + 1], model_version="2").SerializeToString() for n in (0, 1))
-        [answer] = servicer.infer([first])
+        [answer] = inference.infer([first])
         assert isinstance(answer, Later)
         model = registry.load("models/mnist/versions/2", field="model")  # as Later does
         for place, data in ((1, second), (0, first)):
-            [answer] = servicer.infer([data])
+            [answer] = inference.infer([data])
             found = probabilities(pb.ModelInferResponse.FromString(bytes_of(answer)))
             np.testing.assert_allclose(found, model.network.predict(images[place : place + 1]), atol=1e-5)
 
-    def test_what_takes_long_is_left_for_later(
-        self, servicer: InferenceServicer, images: NDArray[np.uint8]
-    ) -> None:
+    def test_what_takes_long_is_left_for_later(self, inference: Inference, images: NDArray[np.uint8]) -> None:
         many = np.tile(images, (20, 1, 1))
         classes = ask(many[:100])
         classes.outputs.add(name="probabilities").parameters["classification"].int64_param = 10
         requests = [ask(images, model_version="2"), ask(images, model_name="nobody"), ask(many), classes]
-        answers = servicer.infer([request.SerializeToString() for request in requests])
+        answers = inference.infer([request.SerializeToString() for request in requests])
         assert all(isinstance(answer, Later) for answer in answers)
 
 

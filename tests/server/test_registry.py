@@ -410,16 +410,16 @@ CONVOLUTIONS: list[Layer] = [Convolution(20, 5), MaxPool(), Convolution(40, 5), 
 
 
 @pytest.mark.parametrize(
-    ("architecture", "many", "chunk"),
+    ("architecture", "work", "chunk"),
     [
-        (Architecture.of_sizes((784, 100, 10)), 256, 1024),
-        (Architecture.of_layers((28, 28), CONVOLUTIONS, 10), 31, 1024),  # 1.6 million multiply-adds each
-        (Architecture.of_layers((64, 64), [Convolution(64, 9)] * 2, 10), 0, 2),  # 782 million
+        (Architecture.of_sizes((784, 100, 10)), 2e5, 1024),  # 79,510 multiply-adds each
+        (Architecture.of_layers((28, 28), CONVOLUTIONS, 10), 1_588_490, 1024),
+        (Architecture.of_layers((64, 64), [Convolution(64, 9)] * 2, 10), 782_491_658, 2),
     ],
 )
-def test_the_more_work_an_image_is_the_fewer_keep_others_waiting(
-    architecture: Architecture, many: int, chunk: int
+def test_the_more_work_an_image_is_the_fewer_go_through_together(
+    architecture: Architecture, work: float, chunk: int
 ) -> None:
     network = Network(architecture, "relu", "softmax", np.zeros(architecture.parameters, np.float32))
     model = Model("models/m/versions/1", network, "cross_entropy", 28, 28)
-    assert (model.many, model.chunk) == (many, chunk)
+    assert (model.work, model.chunk) == (work, chunk)
