@@ -78,57 +78,50 @@ class StreamCall:
 
     def answer(self, data: bytes, answer: bytes | Exception) -> None:
         """Has the answer to one of its messages sent, after those to the ones before, once it is settled."""
-        if self._over:
-            self._unanswered -= 1
-        elif isinstance(answer, Later):
+        if isinstance(answer, Later) and not self._over:
             self._leave(data)
             return
-        else:
-            self._outbox.append(self._answered(data, answer))
-        self._paths.unsettled.add(self)
-
-    def _answered(self, data: bytes, answer: bytes | Exception) -> bytes | Refusal:
         self._unanswered -= 1
         self._held -= len(data)
         if isinstance(answer, bytes):
             self._held += len(answer)
-            return answer
-        return self._end_with(answer)
+            self._outbox.append(answer)
+        elif not self._over:
+            self._outbox.append(self._end_with(answer))
+        self._paths.unsettled.add(self)
 
     def settle(self) -> None:
         """Does what can be done now: asks for a message, sends one, or ends."""
-        paths = self._paths
         if self._over:
             if not self._pending and not self._forgotten:  # the end is noticed in a tag
                 self._start(self._back)
             return
-        if self._open and not self._asked and not self._later and self._held < _HELD:
-            self._asked = True
-            self._start(self._got, paths.receive(0))
+        self._ask()
         if self._sending:
             return
-        ready = self._ready()
+        ready = self._outbox[0] if self._outbox else None
+        if isinstance(ready, _Slow):
+            ready = ready.answer
         if isinstance(ready, bytes):
             self._send(ready)
         elif ready is not None or not (self._open or self._asked or self._unanswered):
             self._over, self._final = True, ready
             self._outbox.clear()  # as if what came after an error had not been read
             about = (ready.trailing, ready.number, ready.details.encode()) if ready else ((), _OK, b"")
-            self._start(self._back, paths.status(*about, 0))
+            self._start(self._back, self._paths.status(*about, 0))
 
-    def _ready(self) -> bytes | Refusal | None:
-        if not self._outbox:
-            return None
-        first = self._outbox[0]
-        return first.answer if isinstance(first, _Slow) else first
+    def _ask(self) -> None:
+        if self._open and not self._asked and not self._later and self._held < _HELD:
+            self._asked = True
+            self._start(self._got, self._paths.receive(0))
 
     def _send(self, answer: bytes) -> None:
-        paths = self._paths
-        self._outbox.popleft()
+        paths, outbox = self._paths, self._outbox
+        outbox.popleft()
         self._held -= len(answer)
         self._sending = True
-        more_follows = paths.more_follows if self._ready() is not None else 0
-        self._start(self._sent, paths.message(answer, more_follows))
+        hint = paths.more_follows if outbox and isinstance(outbox[0], bytes) else 0
+        self._start(self._sent, paths.message(answer, hint))
 
     def _start(self, tag: Any, *operations: Any) -> None:
         if self._core.start_server_batch(operations, tag):
@@ -144,7 +137,7 @@ class StreamCall:
             self._unanswered += 1
             self._held += len(data)
             try:
-                self.settle()  # asks for the next, which may be there already
+                self._ask()  # for the next, which may be there already
                 self._paths.gather(self._method, (self._core, self._deadline, self), data)
                 self._pending -= 1
                 return _NOTHING  # there is nothing to settle before it is answered
@@ -210,5 +203,11 @@ class StreamCall:
     def _ran(self, data: bytes, slow: _Slow, answer: bytes | Exception, event: Any) -> Any:
         self._pending += 1
         self._later -= 1
-        slow.answer = self._answered(data, answer)
+        self._unanswered -= 1
+        self._held -= len(data)
+        if isinstance(answer, bytes):
+            self._held += len(answer)
+            slow.answer = answer
+        else:
+            slow.answer = self._end_with(answer)
         return self._back(event)

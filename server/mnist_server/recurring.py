@@ -92,19 +92,19 @@ def find(data: bytes, field: int) -> tuple[int, slice] | None:
             start = place
             key, place = data[place], place + 1  # most numbers are one byte
             if key > 0x7F:
-                key, place = _varint(data, start)
+                key, place = varint_at(data, start)
             kind = key & 7
             if kind == _LENGTH_DELIMITED:
                 size, place = data[place], place + 1
                 if size > 0x7F:
-                    size, place = _varint(data, place - 1)
+                    size, place = varint_at(data, place - 1)
                 if key >> 3 == field:
                     if found is not None:
                         return None
                     found = start, slice(place, place + size)
                 place += size
             elif kind == _VARINT:
-                _, place = _varint(data, place)
+                _, place = varint_at(data, place)
             elif kind in (_FIXED64, _FIXED32):
                 place += 8 if kind == _FIXED64 else 4
             else:  # a group, which nobody uses any more
@@ -114,7 +114,8 @@ def find(data: bytes, field: int) -> tuple[int, slice] | None:
     return found if place == end else None
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
+def varint_at(data: bytes, place: int) -> tuple[int, int]:
+    """Returns the number that begins at a place in a message, and the place after it. Raises IndexError."""
     value = shift = 0
     while True:
         byte = data[place]

@@ -256,6 +256,27 @@ def test_a_message_over_the_limit_is_refused(service: Service, channel: Any) -> 
     assert call(channel, b"1").result() == b"1!"
 
 
+def test_so_many_bytes_are_answered_together_and_no_more(
+    service: Service, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_server.hotpath._BYTES", 10_000)
+    sizes = [5000, 100, 4900, 9999, 100, 20_000, 1]
+    service.hold.clear()
+    held = call(channel, b"hold")
+    assert service.held.wait(SECONDS)
+    calls = [call(channel, b"x" * size) for size in sizes * 5]
+    time.sleep(0.1)  # so that some are there together
+    service.hold.set()
+    assert [len(each.result()) - 1 for each in (held, *calls)] == [4, *(sizes * 5)]
+    together, place = [], 0
+    for count in service.batches:
+        together.append([len(data) for data in service.seen[place : place + count]])
+        place += count
+    assert max(map(len, together)) > 1
+    small = 10_000 // 64  # which are not counted
+    assert all(sum(size for size in batch[:-1] if size > small) < 10_000 for batch in together)
+
+
 class TestStreams:
     def test_every_message_is_answered(self, service: Service, channel: Any) -> None:
         asked = [b"%d" % number for number in range(500)] + [b"later %d" % number for number in range(5)]

@@ -116,11 +116,13 @@ def test_typed_contents_are_understood_and_answered_raw(
     assert len(response.raw_output_contents) == 2
 
 
+@pytest.mark.parametrize("datatype", ["UINT8", "FP32"])
 def test_large_requests_are_answered_as_small_ones(
-    stub: GRPCInferenceServiceStub, images: NDArray[np.uint8], expected: NDArray[np.float32]
+    stub: GRPCInferenceServiceStub, images: NDArray[np.uint8], expected: NDArray[np.float32], datatype: str
 ) -> None:
-    many = np.tile(images, (60, 1, 1))  # 1,500: more than one product, and too many for the hot method
-    response = stub.ModelInfer(ask(many), timeout=DEADLINE)
+    many = np.tile(images, (60, 1, 1))  # 1,500: more than one product, and too many for some hot methods
+    request = ask(many) if datatype == "UINT8" else ask(floats(many), datatype)
+    response = stub.ModelInfer(request, timeout=DEADLINE)
     np.testing.assert_allclose(probabilities(response), np.tile(expected, (60, 1)), atol=1e-5)
 
 
@@ -331,6 +333,16 @@ def test_pixels_out_of_range_are_refused(
         refused(lambda: stub.ModelInfer(request, timeout=DEADLINE), INVALID, *words, field="inputs[0]")
 
 
+def test_a_negative_nought_is_a_nought(
+    stub: GRPCInferenceServiceStub, images: NDArray[np.uint8], expected: NDArray[np.float32]
+) -> None:
+    pixels = floats(images)
+    pixels[pixels == 0] = -0.0
+    assert np.signbit(pixels).any()
+    response = stub.ModelInfer(ask(pixels, "FP32"), timeout=DEADLINE)
+    np.testing.assert_allclose(probabilities(response), expected, atol=1e-5)
+
+
 def test_what_is_no_message_is_refused(stub: object, channel: grpc.Channel, refused: Refused) -> None:
     call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     refused(lambda: call(b"\xff", timeout=DEADLINE), INVALID, "1 bytes", field="request")
@@ -527,8 +539,16 @@ class TestManyAtOnce:
             found = probabilities(pb.ModelInferResponse.FromString(bytes_of(answer)))
             np.testing.assert_allclose(found, model.network.predict(images[place : place + 1]), atol=1e-5)
 
-    def test_what_takes_long_is_left_for_later(self, inference: Inference, images: NDArray[np.uint8]) -> None:
+    def test_what_takes_long_is_left_for_later(
+        self,
+        inference: Inference,
+        registry: ModelRegistry,
+        metrics: Metrics,
+        images: NDArray[np.uint8],
+    ) -> None:
         many = np.tile(images, (20, 1, 1))
+        patient = Inference(registry, Limits(), metrics, 5e8)
+        assert isinstance(patient.infer([ask(many).SerializeToString()])[0], bytes)
         classes = ask(many[:100])
         classes.outputs.add(name="probabilities").parameters["classification"].int64_param = 10
         requests = [ask(images, model_version="2"), ask(images, model_name="nobody"), ask(many), classes]

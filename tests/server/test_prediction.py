@@ -365,6 +365,33 @@ class TestPredictStream:
         assert answers[8].error.code == grpc.StatusCode.NOT_FOUND.value[0]
         assert answers[0].error.code == INVALID.value[0]
 
+    def test_messages_may_be_written_in_any_way(
+        self, stub: PredictionServiceStub, channel: grpc.Channel, images: NDArray[np.uint8]
+    ) -> None:
+        """The request before the id, in two halves, or none; an id twice; fields that nobody knows."""
+        expected = stub.Predict(ask(images[:1]), timeout=DEADLINE)
+        whole = pb.PredictStreamRequest(request=ask(images[:1])).SerializeToString()
+        sizes = pb.PredictStreamRequest(request=pb.PredictRequest(height=28, width=28)).SerializeToString()
+        pixels = pb.PredictStreamRequest(
+            request=pb.PredictRequest(pixels=images[:1].tobytes())
+        ).SerializeToString()
+        one = b"\x08\x01"
+        messages = [
+            whole + one,
+            sizes + one + pixels,
+            b"\x08\x05" + one + whole,
+            one + whole + b"\xa0\x06\x05",
+        ]
+        raw: Any = channel
+        stream = raw.stream_stream("/mnist.v1.PredictionService/PredictStream")
+        answers = [
+            pb.PredictStreamResponse.FromString(data) for data in stream(iter([*messages, one]), timeout=10)
+        ]
+        assert [answer.id for answer in answers] == [1] * 5
+        for answer in answers[:-1]:
+            assert_equal(answer.response, expected)
+        assert answers[-1].error.code == INVALID.value[0]
+
     def test_answers_come_while_the_stream_is_open(
         self, stub: PredictionServiceStub, images: NDArray[np.uint8]
     ) -> None:
@@ -386,12 +413,8 @@ class TestPredictStream:
     ) -> None:
         raw: Any = channel
         stream = raw.stream_stream("/mnist.v1.PredictionService/PredictStream")
-        refused(
-            lambda: list(stream(iter([b"\xff"]), timeout=10)),
-            INVALID,
-            "PredictStreamRequest",
-            field="request",
-        )
+        for data, said in ((b"\xff", "PredictStreamRequest"), (b"\x08\x01\x12\x01\xff", "PredictRequest")):
+            refused(lambda: list(stream(iter([data]), timeout=10)), INVALID, said, field="request")  # noqa: B023
 
     def test_without_a_message_it_ends(self, stub: PredictionServiceStub) -> None:
         assert list(stub.PredictStream(iter(()), timeout=10)) == []

@@ -87,7 +87,16 @@ def test_what_is_no_message_is_refused_each_time() -> None:
     recurring = Recurring(PIXELS, Parser())
     good = request(bytes(784))
     recurring.read(good)
-    for bad in (b"\x12" + good[1:-1] + b"\xff", b"\x0a\xff\xff", b"\xff" * len(good), b"\xff" * len(good)):
+    cut_off = request(bytes(2**15))[:-3]
+    for bad in (
+        cut_off,
+        good[:100],
+        good[:2],
+        b"\x12" + good[1:-1] + b"\xff",
+        b"\x0a\xff\xff",
+        b"\xff" * len(good),
+        b"\xff" * len(good),
+    ):
         with pytest.raises(DecodeError):
             recurring.read(bad)
 
@@ -125,7 +134,9 @@ def test_it_remembers_a_bounded_number_and_nothing_large() -> None:
     large = request(bytes(_MAX_BYTES + 1))
     parser.parsed = 0
     for _ in range(2 * _LEARN_ONE_IN):
-        recurring.read(large)
+        _, content = recurring.read(large)
+        assert isinstance(content, memoryview)
+        assert content.obj is large  # not a copy
     assert parser.parsed == 2 * _LEARN_ONE_IN
 
 
