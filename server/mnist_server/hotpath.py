@@ -192,7 +192,7 @@ class HotPath:
         method.calls.append(call)
         method.messages.append(data)
         full = len(method.messages) >= _TOGETHER
-        if len(data) > _BYTES // _TOGETHER:  # the others alone cannot be so many bytes
+        if len(data) > _BYTES // _TOGETHER:  # smaller ones cannot be so many bytes by themselves
             full = full or sum(map(len, method.messages)) >= _BYTES
         if full:
             self._answer(method)
