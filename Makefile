@@ -125,6 +125,7 @@ bench-pictures: setup .venv-pictures/made ## pictures that people make; PICTURES
 
 digit-score: setup .venv-pictures/made ## teach what tells digits from all else; needs MNIST_DATA (minutes)
 	.venv-pictures/bin/python -m benchmarks.pictures.train_score
+	chmod 644 core/mnist_core/digit_score.safetensors
 
 clean: ## remove the environments
 	rm -rf .venv .venv-pictures .venv-proto .venv-lowest .venv-peers .venv-triton .venv-serving

@@ -8,9 +8,10 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ _MISTAKES = 80  # on a sheet
 @click.command()
 @click.option("--model", type=click.Path(exists=True, path_type=Path), required=True, help="A model's file.")
 @click.option("--half", type=click.Choice(list(halves.HALVES)), default="judging", show_default=True)
-@click.option("--each", type=click.IntRange(1), default=40, show_default=True, help="Pictures of each kind.")
+@click.option("--each", type=click.IntRange(1), default=100, show_default=True, help="Pictures of each kind.")
 @click.option("--sheets", type=click.Path(path_type=Path), help="A folder for sheets of mistakes.")
 @click.option("--dry", is_flag=True, help="Write no results.")
 def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> None:
@@ -95,7 +96,7 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
         "steps": steps,
         "saying_no": saying_no,
         "pages": of_pages,
-        "seconds": costs(half),
+        "seconds": costs(half, network),
     }
     if sheets:
         sheets.mkdir(parents=True, exist_ok=True)
@@ -144,8 +145,11 @@ def no_digits(half: str, each: int, images: list[NDArray[np.uint8]], borders: li
     }
 
 
-def costs(half: str) -> dict[str, float]:
-    """Returns how long it takes one core to prepare a picture, from its bytes to 28 x 28, in seconds."""
+def costs(half: str, network: Network) -> dict[str, float]:
+    """Returns how long it takes one core to prepare a picture, from its bytes to 28 x 28, in seconds.
+
+    And how long to ask a network about it once, and about five views.
+    """
     digit = Image.fromarray(halves.mnist(halves.HALVES[half])[0][0])
     shifted = ImageChops.offset(digit, 2, 1)
     photo = kinds.picture(halves.HALVES[half], "photo", 3).encoded
@@ -157,14 +161,20 @@ def costs(half: str) -> dict[str, float]:
         "3000 x 2000, photograph, JPEG": camera.encode(large, "JPEG", quality=90),
         "3000 x 2000, photograph, PNG": camera.encode(large.convert("L"), "PNG"),
     }
-    return {name: _median_seconds(encoded) for name, encoded in pictures.items()}
+    prepared = read(pictures["28 x 28, PNG, not in MNIST's form"]).digit[np.newaxis]
+    asked: dict[str, Callable[[], object]] = {
+        name: partial(read, encoded) for name, encoded in pictures.items()
+    }
+    asked["the network's answer, asked about it once"] = lambda: network.predict(prepared)
+    asked["asked about five views of it"] = lambda: mean_of_views(network.predict(views(prepared)))
+    return {name: _median_seconds(work) for name, work in asked.items()}
 
 
-def _median_seconds(encoded: bytes) -> float:
+def _median_seconds(work: Callable[[], object]) -> float:
     taken = []
     for _ in range(9):
         start = time.process_time()
-        read(encoded)
+        work()
         taken.append(time.process_time() - start)
     return float(np.median(taken))
 

@@ -34,8 +34,9 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     )
     yield from _paragraph(
         f"{whole['pictures']} pictures, {results['each']} of each of {len(whole['kinds'])} kinds, of the "
-        f"{results['half']} half: its fonts, photographs, digits and seeds are not those that anything was "
-        "tuned with (`benchmarks/pictures/halves.py`). Digits are of MNIST's test set, drawn large with pens "
+        f"{results['half']} half: its fonts, photographs, digits, ways of writing and seeds are not those "
+        "that anything was tuned with (`benchmarks/pictures/halves.py`). Digits are of MNIST's test set, "
+        "drawn large with pens "
         "of many widths, of scikit-learn's 43 writers, written by `strokes.py`, and of fonts that look "
         "written. Nobody has drawn or photographed them: they are made, and real pictures fail in other ways."
     )

@@ -29,8 +29,8 @@ from mnist_core.pictures import Read, read
 from mnist_core.training import EpochReport
 
 # Pictures of each kind. Letters are the hardest to tell from digits.
-OTHERS = {"blank": 250, "noise": 400, "scribble": 600, "photograph": 800, "letter": 2000}
-DIGITS = 30
+OTHERS = {"blank": 500, "noise": 600, "scribble": 600, "photograph": 800, "letter": 2000}
+DIGITS = 120
 RAW = 20_000  # digits of MNIST's training set, as they are
 # One picture in so many is held back from the network, to weigh what it says of pictures it has not seen.
 HELD_BACK = 3
@@ -50,7 +50,7 @@ CONFIG = TrainingConfig(
     warm_up=0.1,
     weight_decay=0.02,
     batch_size=128,
-    epochs=6,
+    epochs=10,
     augmentation=Augmentation(rotation=10, scale=0.12, shear=0.15, shift=1.0, elastic=20, thickness=0.15),
 )
 
@@ -106,18 +106,20 @@ def learn(prepared: Prepared, raw: NDArray[np.uint8]) -> None:
 def weigh(prepared: Prepared) -> NDArray[np.float64]:
     """Returns the weights of a logistic regression of what is known of pictures, the bias last.
 
-    Newton's method, with a little weight decay; digits and others count the same in all.
+    Newton's method, with a little weight decay; digits and others count the same in all, and each kind of
+    others as much as another, as they are judged one by one.
     """
     known = digit_score.evidence(prepared.images, prepared.borders)
     scale = known.std(axis=0) + 1e-9
     inputs = np.column_stack([known / scale, np.ones(len(known))])
     truth = prepared.digits.astype(float)
-    share = np.where(prepared.digits, 0.5 / truth.sum(), 0.5 / (1 - truth).sum())
+    counts = {kind: prepared.kinds.count(kind) * len(OTHERS) for kind in OTHERS}
+    each = np.array([0.5 / counts.get(kind, truth.sum()) for kind in prepared.kinds])
     weights = np.zeros(inputs.shape[1])
     for _ in range(30):
         said = 1 / (1 + np.exp(-inputs @ weights))
-        gradient = inputs.T @ (share * (said - truth)) + 1e-3 * weights
-        curvature = (inputs * (share * said * (1 - said))[:, np.newaxis]).T @ inputs
+        gradient = inputs.T @ (each * (said - truth)) + 1e-3 * weights
+        curvature = (inputs * (each * said * (1 - said))[:, np.newaxis]).T @ inputs
         weights -= np.linalg.solve(curvature + 1e-3 * np.eye(len(weights)), gradient)
     return weights / np.append(scale, 1)
 

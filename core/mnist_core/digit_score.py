@@ -25,8 +25,8 @@ _TOGETHER = 1024
 
 # A logistic regression of the network's log-odds and the share of the border that is inked, fitted by
 # train_score.py on its tuning half. (Contrast, noise, stray ink and strokes crossed added nothing.)
-WEIGHTS = (0.741, -2.473)
-BIAS = 0.193
+WEIGHTS = (0.611, -0.5516)
+BIAS = -0.02771
 
 
 def digit_scores(images: NDArray[np.uint8], borders: Sequence[float] | None = None) -> NDArray[np.float32]:

@@ -53,3 +53,14 @@ def test_a_blank_picture_has_none_nor_has_a_small_one() -> None:
         assert not find_plates(blank, np.zeros((size, size), bool), np.zeros((size, size), np.float32))
     small = card()[::5, ::5]
     assert not find_plates(small[..., np.newaxis], blob(small), blob(small).astype(np.float32))
+
+
+def test_what_runs_out_of_the_picture_at_two_sides_is_a_shadow() -> None:
+    image = np.full((240, 300), 220, np.uint8)
+    image[:, 180:] = 110
+    image[90:150, 100:200] -= 60
+    assert not find_plates(image[..., np.newaxis], blob(image), blob(image).astype(np.float32))
+    image[:60] = image[200:] = 220  # of a card at the edge of the picture only one side is missing
+    shaded = image < 140
+    [plate] = find_plates(image[..., np.newaxis], shaded, shaded.astype(np.float32))
+    assert (plate.top, plate.bottom, plate.right) == (60, 200, 300)

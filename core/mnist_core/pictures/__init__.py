@@ -51,7 +51,7 @@ class Read(NamedTuple):
     digit: Pixels
     """As `to_digit` makes it, (28, 28)."""
     border: float
-    """The share of the picture's border that is inked, 0 to 1."""
+    """The share of the border that is inked, 0 to 1, of the picture, or of the plate that the digit is on."""
     prepared: bool
     """Whether anything had to be done: False where the picture was in MNIST's form."""
 
@@ -102,9 +102,9 @@ def _read(pixels: Pixels, *, plated: bool = True) -> Read:
     mask = ink_mask(ink)
     for plate in find_plates(pixels, mask, ink.levels) if plated else ():
         if plate.inside.sum() > _SHEET * mask.size:
-            digit = _read(on(plate, pixels), plated=False).digit
-            if digit.any():
-                return Read(digit, border_share(mask), prepared=True)
+            on_it = _read(on(plate, pixels), plated=False)
+            if on_it.digit.any():
+                return on_it
     kept = digit_mask(mask, traces(ink))
     return Read(normalize(soft(ink, kept)), border_share(mask), prepared=True)
 

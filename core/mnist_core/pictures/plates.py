@@ -66,7 +66,8 @@ def _among(mask: Mask, levels: Levels) -> list[Plate]:
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         top, bottom, left, right = box_of(box)
         shorter = min(bottom - top, right - left)
-        if shorter < _SMALLEST:
+        sides = (top == 0) + (left == 0) + (bottom == mask.shape[0]) + (right == mask.shape[1])
+        if shorter < _SMALLEST or sides > 1:  # what runs out of the picture at two sides is rather a shadow
             continue
         least = _LEAST if shorter < _BROAD * min(mask.shape) else 0
         part = parts[box] == number
