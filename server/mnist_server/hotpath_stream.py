@@ -96,7 +96,8 @@ class StreamCall:
             if not self._pending and not self._forgotten:  # the end is noticed in a tag
                 self._start(self._back)
             return
-        self._ask()
+        if not self._asked:
+            self._ask()
         if self._sending:
             return
         ready = self._outbox[0] if self._outbox else None
@@ -111,7 +112,7 @@ class StreamCall:
             self._start(self._back, self._paths.status(*about, 0))
 
     def _ask(self) -> None:
-        if self._open and not self._asked and not self._later and self._held < _HELD:
+        if self._open and not self._later and self._held < _HELD:
             self._asked = True
             self._start(self._got, self._paths.receive(0))
 
