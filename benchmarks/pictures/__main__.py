@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-from benchmarks.pictures import all_digits, camera, contact, halves, kinds
+from benchmarks.pictures import all_digits, camera, contact, halves, kinds, strokes
 from benchmarks.pictures.halves import Half
 from benchmarks.pictures.kinds import LARGE, Picture
 from benchmarks.pictures.others import OTHERS
@@ -31,6 +31,7 @@ from PIL import Image, ImageChops
 from mnist_core import Network, load_model
 from mnist_core.digit_score import IS_DIGIT, digit_scores
 from mnist_core.pictures import Read, mean_of_views, read, views
+from mnist_core.pictures.normalization import normalize
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -38,6 +39,7 @@ SURE = 0.9  # the confidence from which an answer counts as given
 FIVE_VIEWS = "+ five views of it: all of it"
 _TOGETHER = 64
 _ASKED = 500
+_WRITTEN = 100  # times each way
 _MISTAKES = 80  # on a sheet
 
 
@@ -96,6 +98,7 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
         "steps": steps,
         "saying_no": saying_no,
         "pages": of_pages,
+        "ways": ways(network, halves.HALVES[half]),
         "seconds": costs(half, network),
     }
     if sheets:
@@ -119,6 +122,20 @@ def figures(probabilities: NDArray[np.float32], pictures: list[Picture]) -> dict
         "kinds": _by([picture.kind for picture in pictures], right),
         "sources": _by([picture.source for picture in pictures], right),
     }
+
+
+def ways(network: Network, half: Half) -> dict[str, list[float]]:
+    """Returns, of each digit, how often each of a half's ways of writing it is named rightly, clean."""
+    found: dict[str, list[float]] = {}
+    for digit, choices in enumerate(strokes.WAYS):
+        found[str(digit)] = []
+        for place in range(len(choices))[half.ways]:
+            random = np.random.default_rng((half.seed, 300, digit, place))
+            inks = (strokes.write(digit, 120, 0.1, random, slice(place, place + 1)) for _ in range(_WRITTEN))
+            images = np.stack([normalize(ink.astype(np.float32)) for ink in inks])
+            named = mean_of_views(network.predict(views(images))).argmax(axis=1)
+            found[str(digit)].append(float((named == digit).mean()))
+    return found
 
 
 def no_digits(half: str, each: int, images: list[NDArray[np.uint8]], borders: list[float]) -> dict[str, Any]:

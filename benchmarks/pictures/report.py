@@ -58,6 +58,14 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield from ("", "| digits from | right |", "|---|---|")
     for source, share in whole["sources"].items():
         yield f"| {source} | {share:.2%} |"
+    yield ""
+    yield from _paragraph(
+        "Some ways of writing are those of people whom MNIST has next to nothing of: ones with a long "
+        "upstroke, slashed zeros. By itself, on clean paper, each way of `strokes.py` is named rightly:"
+    )
+    yield from ("| digit | its ways, in their order there |", "|---|---|")
+    for digit, shares in results["ways"].items():
+        yield f"| {digit} | {', '.join(f'{share:.0%}' for share in shares)} |"
     yield from _pages(results["pages"])
     saying_no = results["saying_no"]
     yield from ("", "## Saying no", "")
