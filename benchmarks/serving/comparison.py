@@ -69,7 +69,7 @@ class Measured:
 
 @contextmanager
 def awake(contender: Contender, others: Sequence[Contender]) -> Iterator[None]:
-    """Only this one runs."""
+    """Only this one runs; afterwards none does."""
     for other in others:
         if other is not contender:
             other.process.pause()
@@ -80,8 +80,8 @@ def awake(contender: Contender, others: Sequence[Contender]) -> Iterator[None]:
         # helper that is silent for a second for dead, and may die of that.
         time.sleep(FINISH_SECONDS)
     finally:
-        for other in others:
-            other.process.resume()
+        # Were all let go on for a moment, a supervisor would look, again and again, at workers that had none.
+        contender.process.pause()
 
 
 def measure(
@@ -155,8 +155,9 @@ def compare(
         sizes: dict[str, int] = {}
         for entry in entries:
             try:
-                revive(entry.contender)
-                sizes[entry.name] = entry.contender.validate(entry.protocol, setting.images)
+                with awake(entry.contender, everyone):
+                    revive(entry.contender)
+                    sizes[entry.name] = entry.contender.validate(entry.protocol, setting.images)
             except Unfit as error:
                 trouble[entry.name] = str(error)
                 say(f"  not there: {error}")
