@@ -44,7 +44,7 @@ def _panel(panel: Any, name: str, rows: dict[str, Any]) -> None:
     panel.set_yticks(range(len(present)), [entry for entry, _ in present], fontsize=9)
     panel.invert_yaxis()
     panel.set_xscale("log")
-    panel.set_xlim(right=panel.get_xlim()[1] * 8)
+    panel.set_xlim(right=panel.get_xlim()[1] * 16)
     panel.spines[["top", "right"]].set_visible(False)
 
 
