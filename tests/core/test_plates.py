@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnist_core.pictures.plates import find_plates, on
 
@@ -64,3 +64,19 @@ def test_what_runs_out_of_the_picture_at_two_sides_is_a_shadow() -> None:
     shaded = image < 140
     [plate] = find_plates(image[..., np.newaxis], shaded, shaded.astype(np.float32))
     assert (plate.top, plate.bottom, plate.right) == (60, 200, 300)
+
+
+@pytest.mark.parametrize("width", [20, 34, 46, 58])
+@pytest.mark.parametrize("radius", [0, 15, 60])
+@pytest.mark.parametrize("holes", [1, 2])
+def test_a_digit_of_a_thick_pen_is_none(width: int, radius: int, holes: int) -> None:
+    """A zero, and an eight, of square corners and of round ones."""
+    image = Image.new("L", (280, 280), 255)
+    draw = ImageDraw.Draw(image)
+    box = (75, 30, 205, 250)
+    draw.rounded_rectangle(box, radius=radius, outline=0, width=width)
+    if holes == 2:
+        draw.rectangle((75, 140 - width // 3, 205, 140 + width // 3), fill=0)
+    pixels = np.asarray(image)
+    mask = pixels < 128
+    assert find_plates(pixels[..., np.newaxis], mask, mask.astype(np.float32)) == []

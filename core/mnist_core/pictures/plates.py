@@ -18,6 +18,10 @@ _LEAST, _MOST = 0.004, 0.35  # shares of a plate that are holes
 _BROAD = 0.3  # of the picture's shorter side: too broad for a stroke, so that no hole has to be seen
 # Of the smallest rectangle around it, turned as may be, a plate covers more than an oval does, pi / 4.
 _RECTANGULAR = 0.88
+# A zero or an eight of a thick pen is as wide all around its holes, which are solid: the widest of four sides
+# is at most so many times the narrowest; where the holes are a small share, as a one on a sheet is, so many.
+_SOLID, _SMALL_HOLES = 0.55, 0.08
+_RING_SIDES, _RING_SIDES_OF_SMALL = 2.0, 1.3
 _RIM = 0.03  # of the shorter side of a plate is its rim, where there may be shadow
 
 
@@ -78,10 +82,36 @@ def _among(mask: Mask, levels: Levels) -> list[Plate]:
         whole = int(filled.sum())
         if not least <= 1 - area / whole <= _MOST or whole < _RECTANGULAR * _around(filled):
             continue
+        if _is_ring(filled & ~part, mask[box] & ~part):
+            continue
         inside = ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1] > max(2, _RIM * shorter)
         inside &= ~_gaps(levels[box])
         found.append(Plate(inside, top, bottom, left, right))
     return found
+
+
+def _is_ring(holes: Mask, islands: Mask) -> bool:
+    """Returns whether what is around holes (H, W) is a thick stroke rather than a plate.
+
+    islands: what is inked and not of it.
+    """
+    from scipy import ndimage
+
+    area = int(holes.sum())
+    if not area or (holes & islands).sum() > 0.05 * area:
+        return False
+    parts, _ = ndimage.label(holes, EIGHT)
+    sizes = np.bincount(parts.ravel())[1:]
+    large = [box for box, size in zip(ndimage.find_objects(parts), sizes, strict=True) if size > 0.1 * area]
+    if len(large) > 2:
+        return False
+    if any(np.count_nonzero(parts[box]) < _SOLID * parts[box].size for box in large):
+        return False
+    tops, bottoms, lefts, rights = zip(*map(box_of, large), strict=True)
+    high, wide = holes.shape
+    sides = (min(tops), high - max(bottoms), min(lefts), wide - max(rights))
+    ratio = _RING_SIDES if area >= _SMALL_HOLES * holes.size else _RING_SIDES_OF_SMALL
+    return bool(max(sides) <= ratio * min(sides))
 
 
 def _unlike_the_border(pixels: Pixels) -> tuple[Mask, Levels]:
