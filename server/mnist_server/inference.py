@@ -21,7 +21,7 @@ from mnist_server.metrics import Metrics
 from mnist_server.names import model_name
 from mnist_server.recurring import Content, Recurring, parted
 from mnist_server.registry import Model, ModelRegistry
-from mnist_server.rpc import Later, check_wanted, parser
+from mnist_server.rpc import Later, attempt, check_wanted, parser
 from mnist_server.status import to_status
 from mnist_server.tensors import DTYPES, Asked
 
@@ -70,7 +70,7 @@ class Inference:
         """
         return in_groups(requests, self._sort, self._answer)
 
-    def answer(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def answer(self, data: bytes, context: grpc.ServicerContext) -> bytes | Exception:
         """Answers one ModelInfer request, however long it takes: rpc.HotUnary.slow."""
         rest, content = parted(data, _RAW)
         request = self._parse(rest)
@@ -79,26 +79,15 @@ class Inference:
         )
         item = (model, *self._read(request, content, model))
         [answer] = self._answer([item], lambda: check_wanted(context))
-        if isinstance(answer, Exception):
-            raise answer
         return answer
 
     def infer_stream(self, messages: Sequence[bytes]) -> list[bytes | Exception]:
         """Answers many messages of ModelStreamInfer at once, of whatever streams: rpc.HotStream.answer."""
         return [self._on_stream(*each) for each in zip(messages, self.infer(messages), strict=True)]
 
-    def answer_on_stream(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def answer_on_stream(self, data: bytes, context: grpc.ServicerContext) -> bytes | Exception:
         """Answers one message of ModelStreamInfer, however long it takes: rpc.HotStream.slow."""
-        try:
-            answer: bytes | Exception = self.answer(data, context)
-        except grpc.RpcError:
-            raise
-        except Exception as error:
-            answer = error
-        answer = self._on_stream(data, answer)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return self._on_stream(data, attempt(lambda: self.answer(data, context)))
 
     def _on_stream(self, data: bytes, answer: bytes | Exception) -> bytes | Exception:
         """Returns the ModelStreamInferResponse to a message, on the wire; Later, and the error of what is no

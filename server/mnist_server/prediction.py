@@ -22,7 +22,7 @@ from mnist_server.limits import Limits
 from mnist_server.metrics import Metrics
 from mnist_server.recurring import Content, Recurring, parted, varint_at
 from mnist_server.registry import Model, ModelRegistry
-from mnist_server.rpc import Calls, Later, check_wanted, parser
+from mnist_server.rpc import Calls, Later, attempt, check_wanted, parser
 from mnist_server.status import to_status
 
 PREDICT = "/mnist.v1.PredictionService/Predict"
@@ -118,20 +118,12 @@ class Prediction:
             for number, request in opened
         ]
 
-    def answer_on_stream(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def answer_on_stream(self, data: bytes, context: grpc.ServicerContext) -> bytes | Exception:
         """Answers one message of PredictStream, however long it takes: rpc.HotStream.slow."""
         number, request = self._open(data)
-        try:
-            if isinstance(request, InvalidRequest):
-                raise request
-            answer = _on_stream(number, self._answer(request, context, lambda: self._calls.slow))
-        except grpc.RpcError:
-            raise
-        except Exception as error:
-            answer = _on_stream(number, error)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(request, InvalidRequest):
+            return request
+        return _on_stream(number, attempt(lambda: self._answer(request, context, lambda: self._calls.slow)))
 
     def _open(self, data: bytes) -> tuple[int, bytes | InvalidRequest]:
         """Returns the id and the request in a message of PredictStream, or what is wrong with it."""

@@ -42,18 +42,22 @@ class Later(Exception):
 LATER = Later()
 
 
+# Answers a request that is left for Later, with the context as a servicer has it; may raise.
+SlowMethod = Callable[[bytes, Any], "bytes | Exception"]
+
+
 class HotUnary(NamedTuple):
     """A method with one message and one answer; many calls at once."""
 
     answer: HotMethod
-    slow: Callable[[bytes, Any], bytes]  # with the context; answers what is left for Later; may raise
+    slow: SlowMethod
 
 
 class HotStream(NamedTuple):
     """A method with streams of messages either way, each answered by one; many at once, of any streams."""
 
     answer: HotMethod  # an error ends its stream
-    slow: Callable[[bytes, Any], bytes]  # with the context; answers what is left for Later; may raise
+    slow: SlowMethod
     room: Callable[[], AbstractContextManager[None]]  # entered by each stream, while it lasts; may raise
 
 
@@ -118,7 +122,7 @@ def _behavior(hot: HotUnary | HotStream) -> Behavior:
     def one(data: bytes, context: grpc.ServicerContext) -> bytes:
         [answer] = hot.answer([data])
         if isinstance(answer, Later):
-            return hot.slow(data, context)
+            answer = hot.slow(data, context)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -191,6 +195,16 @@ def _handler(
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[request, response]
     return make(inner, response_serializer=_serialize)
+
+
+def attempt(slow: Callable[[], bytes | Exception]) -> bytes | Exception:
+    """Returns an answer, or the error that was raised instead. Raises grpc.RpcError: the caller is gone."""
+    try:
+        return slow()
+    except grpc.RpcError:
+        raise
+    except Exception as error:
+        return error
 
 
 def check_wanted(context: grpc.ServicerContext) -> None:
