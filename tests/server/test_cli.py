@@ -158,7 +158,7 @@ def events(call: Any) -> list[pb.TrainingEvent]:
 def until_epoch(call: Any, epoch: int) -> list[pb.TrainingEvent]:
     """Reads a stream's events up to the end of an epoch."""
     found: list[pb.TrainingEvent] = []
-    while not found or found[-1].epoch_finished.epoch < epoch:
+    while not (found and found[-1].HasField("epoch_finished") and found[-1].epoch_finished.epoch >= epoch):
         message = next(call)
         if message.HasField("event"):
             found.append(message.event)
@@ -462,7 +462,8 @@ class TestDraining:
             name = start(TrainingServiceStub(channel), messages)
             until_epoch(watch(TrainingServiceStub(channel), name), 0)
             trainer = served.trainer()
-            os.kill(trainer, signal.SIGSTOP)  # draining will wait for it
+            # Draining will wait for it: it handles SIGTERM by now, which overtakes a SIGSTOP sent before.
+            os.kill(trainer, signal.SIGSTOP)
             served.process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + TIMEOUT
             while "draining" not in served.log.read_text():
