@@ -80,3 +80,16 @@ def test_a_digit_of_a_thick_pen_is_none(width: int, radius: int, holes: int) -> 
     pixels = np.asarray(image)
     mask = pixels < 128
     assert find_plates(pixels[..., np.newaxis], mask, mask.astype(np.float32)) == []
+
+
+@pytest.mark.parametrize("columns", [4, 6])
+def test_a_plate_with_many_small_figures_is_one(columns: int) -> None:
+    """Each is less than a tenth of all that is not plate."""
+    image = np.full((300, 400), 230, np.uint8)
+    image[50:250, 60:340] = 40
+    for top in range(70, 250, 45):
+        for left in range(80, 80 + 43 * columns, 43):
+            image[top : top + 25, left : left + 20] = 230
+    mask = image < 140
+    [plate] = find_plates(image[..., np.newaxis], mask, mask.astype(np.float32))
+    assert (plate.top, plate.bottom, plate.left, plate.right) == (50, 250, 60, 340)
