@@ -20,10 +20,9 @@ import numpy as np
 from benchmarks.pictures import all_digits, camera, contact, halves, kinds, strokes
 from benchmarks.pictures.halves import Half
 from benchmarks.pictures.kinds import LARGE, Picture
-from benchmarks.pictures.others import OTHERS
+from benchmarks.pictures.others import OTHERS, other
 from benchmarks.pictures.report import markdown
 from benchmarks.pictures.steps import STEPS
-from benchmarks.pictures.train_score import prepare
 from benchmarks.training.machine import commit, machine
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
@@ -56,13 +55,13 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
     steps: dict[str, Any] = {}
     counted: list[Picture] = []
     seen: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in STEPS}
-    borders: list[float] = []
+    scores: list[float] = []
     prepared: list[bool] = []
     mistakes: list[tuple[bytes, NDArray[np.uint8], str]] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for batch in pool.map(_made, *zip(*_portions(halves.HALVES[half], each), strict=True)):
             for picture, images, one in batch:
-                borders.append(one.border)
+                scores.append(one.score)
                 prepared.append(one.prepared)
                 counted.append(picture._replace(encoded=b""))  # some megabytes each
                 for name, image in zip(STEPS, images, strict=True):
@@ -83,7 +82,7 @@ def main(model: Path, half: str, each: int, sheets: Path | None, dry: bool) -> N
         click.echo(f"{name:36}" + "".join(f"{share:8.2%}" for share in shares))
     of_pages = all_digits.measure(network, half, each)
     click.echo(f"pages wholly right {of_pages['whole']:.2%}, digits {of_pages['found_and_right']:.2%}")
-    saying_no = no_digits(half, 2 * each, seen[last], borders)
+    saying_no = no_digits(half, 2 * each, scores)
     for kind, found in saying_no["kinds"].items():
         click.echo(f"{kind:36}{found['auroc']:8.4f}{found['auroc_mnist']:8.4f}{found['called_digits']:8.2%}")
     results = {
@@ -138,15 +137,15 @@ def ways(network: Network, half: Half) -> dict[str, list[float]]:
     return found
 
 
-def no_digits(half: str, each: int, images: list[NDArray[np.uint8]], borders: list[float]) -> dict[str, Any]:
-    """Returns how well digit scores tell these digits, and MNIST's, from so many others of each kind."""
-    digits = digit_scores(np.stack(images), borders)
+def no_digits(half: str, each: int, digits_scores: list[float]) -> dict[str, Any]:
+    """Returns how well these scores of digits, and MNIST's, tell them from so many others of each kind."""
+    digits = np.array(digits_scores, np.float32)
     mnist = digit_scores(halves.mnist(halves.HALVES[half])[0])
-    rest = prepare(halves.HALVES[half], dict.fromkeys(OTHERS, each), 0)
-    scores = digit_scores(rest.images, rest.borders)
     found = {}
     for kind in OTHERS:
-        others = scores[np.array(rest.kinds) == kind]
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            scored = pool.map(_scored, [(half, kind, number) for number in range(each)], chunksize=10)
+            others = np.array(list(scored), np.float32)
         found[kind] = {
             "pictures": len(others),
             "auroc": auroc(digits, others),
@@ -160,6 +159,11 @@ def no_digits(half: str, each: int, images: list[NDArray[np.uint8]], borders: li
         "mnist_called_digits": float((mnist >= IS_DIGIT).mean()),
         "kinds": found,
     }
+
+
+def _scored(asked: tuple[str, str, int]) -> float:
+    half, kind, number = asked
+    return read(other(halves.HALVES[half], kind, number).encoded).score
 
 
 def costs(half: str, network: Network) -> dict[str, float]:

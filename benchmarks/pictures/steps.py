@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_core.pictures import to_digit
+from mnist_core.pictures import read, to_digit
 from mnist_core.pictures.cleaning import clean
 from mnist_core.pictures.decoding import decode, distance_from_border
 from mnist_core.pictures.ink import find_ink
@@ -62,6 +62,11 @@ def redrawn(encoded: bytes) -> Pixels:
     return normalize(clean(find_ink(pixels)))
 
 
+def once(encoded: bytes) -> Pixels:
+    """And if it is on a sheet or a card, with nothing of what is around that."""
+    return read(encoded, again=False).digit
+
+
 STEPS: dict[str, Callable[[bytes], Pixels]] = {
     "resized": resized,
     "+ polarity": polarity,
@@ -69,7 +74,8 @@ STEPS: dict[str, Callable[[bytes], Pixels]] = {
     "+ bounding box and centre of mass": centered,
     "+ background and clean-up": cleaned,
     "+ stroke width": redrawn,
-    "+ plates: all of preparing": to_digit,
+    "+ plates": once,
+    "+ looking again: all of preparing": to_digit,
 }
 
 

@@ -84,7 +84,7 @@ def prepare(half: halves.Half, counts: dict[str, int], digits: int) -> Prepared:
 def _read(asked: tuple[str, str, int]) -> Read:
     half, kind, number = asked
     make = kinds.picture if kind in kinds.KINDS else others.other
-    return read(make(halves.HALVES[half], kind, number).encoded)
+    return read(make(halves.HALVES[half], kind, number).encoded, again=False)
 
 
 def learn(prepared: Prepared, raw: NDArray[np.uint8]) -> None:

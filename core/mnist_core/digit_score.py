@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mnist_core.checkpoint import read_model
 from mnist_core.network import Network
-from mnist_core.pictures import border_of
 
 IS_DIGIT = 0.5
 """The score from which an image is called a digit."""
@@ -50,6 +49,16 @@ def evidence(images: NDArray[np.uint8], borders: Sequence[float] | None = None) 
     parts = [network.predict(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
     digit = np.clip(np.concatenate(parts).astype(np.float64)[:, 1], 1e-6, 1 - 1e-6)
     return np.column_stack([np.log(digit / (1 - digit)), borders])
+
+
+def border_share(mask: NDArray[np.bool_]) -> float:
+    """Returns the share of the border of (H, W) that is inked, 0 to 1: a digit keeps away from it."""
+    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+
+
+def border_of(image: NDArray[np.uint8]) -> float:
+    """Returns the share of the border of an image (H, W), 0 = paper, 255 = ink, that is inked, 0 to 1."""
+    return border_share(image > 127)
 
 
 @cache

@@ -76,7 +76,7 @@ class _Images(NamedTuple):
     """What a request asks about."""
 
     pixels: NDArray[np.uint8]  # (B, H, W)
-    borders: list[float] | None = None  # how much of it is inked, of the pictures that they were made of
+    scores: list[float] | None = None  # of those that were found on pictures
     prepared: NDArray[np.bool_] | None = None  # which pictures were not in MNIST's form, (B,)
     found: list[tuple[int, DigitInPicture]] | None = None  # each with its picture's place, of all_digits
 
@@ -200,8 +200,8 @@ class Prediction:
         if request.return_inputs:
             answer += _inputs(array_to_pixels(images), model)
         if request.score_digits:
-            scores = digit_scores(images, asked.borders)
-            scored = pb.PredictResponse(digit_scores=scores, is_digit=(scores >= IS_DIGIT).tolist())
+            scores = asked.scores if asked.scores is not None else digit_scores(images).tolist()
+            scored = pb.PredictResponse(digit_scores=scores, is_digit=[score >= IS_DIGIT for score in scores])
             answer += scored.SerializeToString()
         return answer + _boxes(asked.found) if asked.found else answer
 
@@ -236,7 +236,7 @@ class Prediction:
         for place, one in enumerate(read_ones):
             digits[place] = one.digit
         prepared = np.array([one.prepared for one in read_ones], dtype=np.bool_)
-        return _Images(digits, [one.border for one in read_ones], prepared, found)
+        return _Images(digits, [one.score for one in read_ones], prepared, found)
 
 
 def _check_size(images: NDArray[np.uint8], model: Model, field: str) -> None:

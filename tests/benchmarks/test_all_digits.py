@@ -19,7 +19,7 @@ def network() -> Network:
 def found(digit: int, top: int, left: int) -> DigitInPicture:
     image = np.zeros((28, 28), np.uint8)
     image[4:24, 2 * digit + 5] = 255
-    return DigitInPicture(image, 0.0, True, top, left, 20, 10)
+    return DigitInPicture(image, True, 1.0, top, left, 20, 10)
 
 
 PAGE = Page("form", b"", [Placed(3, 10, 10, 20, 10), Placed(7, 10, 40, 20, 10), Placed(1, 50, 10, 20, 10)])

@@ -118,6 +118,15 @@ def in_a_shadow(digit: Digit) -> bytes:
     return pgm(np.clip(sheet * light + noise, 0, 255).astype(np.uint8))
 
 
+def beside_a_hard_shadow(digit: Digit) -> bytes:
+    """Pale pencil, and the sharp edges of two shadows in the corners."""
+    sheet = 200 - 0.3 * np.asarray(page(digit, size=130), np.float32)
+    rows, columns = np.mgrid[-1 : 1 : sheet.shape[0] * 1j, -1 : 1 : sheet.shape[1] * 1j]
+    shade = (rows + 1.6 * columns > 0.95) | (rows - 0.7 * columns > 0.9)
+    noise = np.random.default_rng(0).normal(0, 1, sheet.shape)
+    return pgm(np.clip(sheet * np.where(shade, 0.6, 1) + noise, 0, 255).astype(np.uint8))
+
+
 def on_grainy_paper(digit: Digit) -> bytes:
     grain = np.random.default_rng(0).normal(0, 28, (260, 340))
     sheet = 215 - 0.6 * np.asarray(page(digit), np.float32) + grain
@@ -193,7 +202,7 @@ def always_dark(way: Levels) -> Levels:
     return unit(np.full(len(way), -1, np.float32))
 
 
-def even_paper(image: Levels) -> Levels:
+def even_paper(image: Levels, *_: object) -> Levels:
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     away = image - np.median(border, axis=0)
     return np.asarray(away @ unit(axis(away)), np.float32)
@@ -242,6 +251,9 @@ STEPS: dict[str, tuple[Callable[[Digit], bytes], Any, str, Callable[..., Any], t
         (0, 2300, 3650, 4550),
     ),
     "ruled lines": (on_ruled_paper, cleaning, "ruled", lambda _: None, (1375, 2275, 3750, 4350)),
+    "looking again": (
+        beside_a_hard_shadow, pictures, "_look_again", lambda first, pixels: first, (1225, 2375, 3575, 4325),
+    ),
     "plates": (on_a_sheet, pictures, "find_plates", lambda *_: [], (1400, 2300, 3650, 4550)),
     "bounding box": (high_up, normalization, "bounds", all_of_it, (1350, 2200, 3500, 4375)),
     "aspect": (large, normalization, "fit", square, (525, 650, 700, 975)),
@@ -256,6 +268,8 @@ def test_read_rightly_with_a_step_and_wrongly_without_it(
     step: str, name: Callable[[bytes], int], real: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, module, function, without, places = STEPS[step]
+    if step != "looking again":  # which would make up for many another
+        monkeypatch.setattr(pictures, "_look_again", lambda first, pixels: first)
     encodings = {place: make(real[place]) for place in places}
     assert [name(encodings[place]) for place in places] == [place // 500 for place in places]
     monkeypatch.setattr(module, function, without)

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mnist_core.pictures.cleaning import border_share, digit_mask, ink_mask, soft, traces
+from mnist_core.digit_score import border_of, border_share, digit_scores
+from mnist_core.pictures.cleaning import Mask, digit_mask, ink_mask, soft, traces
 from mnist_core.pictures.decoding import (
     FORMATS,
     MAX_BYTES,
@@ -16,7 +17,7 @@ from mnist_core.pictures.decoding import (
     distance_from_border,
 )
 from mnist_core.pictures.finding import MOST, Found, arrange, find
-from mnist_core.pictures.ink import Ink, Pixels, find_ink
+from mnist_core.pictures.ink import GUESSES, Ink, Pixels, find_ink, reduce
 from mnist_core.pictures.normalization import SIZE, bounds, is_mnist, normalize
 from mnist_core.pictures.plates import find_plates, on
 from mnist_core.pictures.views import mean_of_views, views
@@ -31,7 +32,6 @@ __all__ = [
     "DigitInPicture",
     "PictureError",
     "Read",
-    "border_of",
     "mean_of_views",
     "read",
     "read_all",
@@ -39,6 +39,10 @@ __all__ = [
     "views",
 ]
 
+# A score below which what was found is in doubt and looked for again, and one that another is to have.
+_DOUBT, _LIKELY = 0.1, 0.3
+# It is looked for again in a picture of at most so many pixels, its longer side; in one of so few, never.
+_AGAIN, _TINY = 600, 64
 # Of the height of a plate, a digit on it has more than this.
 _ON_PLATE = 0.3
 # And where one digit is asked for, its plate is a sheet or a card, and more than this share of the picture.
@@ -54,6 +58,9 @@ class Read(NamedTuple):
     """The share of the border that is inked, 0 to 1, of the picture, or of the plate that the digit is on."""
     prepared: bool
     """Whether anything had to be done: False where the picture was in MNIST's form."""
+    score: float
+    """How much it looks like a digit, 0 to 1, as of `digit_scores`; where it was looked for again, the mean
+    of what was found first and of this."""
 
 
 class DigitInPicture(NamedTuple):
@@ -61,10 +68,10 @@ class DigitInPicture(NamedTuple):
 
     digit: Pixels
     """As `to_digit` makes it, (28, 28)."""
-    border: float
-    """The share of its picture's border that is inked, 0 to 1."""
     prepared: bool
     """As of `Read`."""
+    score: float
+    """How much it looks like a digit, 0 to 1, as of `digit_scores`."""
     top: int
     """Of its box, in pixels of the picture, turned as its EXIF orientation says."""
     left: int
@@ -86,14 +93,32 @@ def to_digit(encoded: bytes) -> Pixels:
     return read(encoded).digit
 
 
-def read(encoded: bytes) -> Read:
-    """Returns the digit, as `to_digit` does, and what else is known of it. Raises PictureError."""
+def read(encoded: bytes, *, again: bool = True) -> Read:
+    """Returns the digit, as `to_digit` does, and what else is known of it. Raises PictureError.
+
+    again: whether to look for it again where what was found hardly looks like one.
+    """
     pixels = decode(encoded).pixels
     if pixels.shape[:2] == (SIZE, SIZE):
         levels = distance_from_border(pixels)
         if is_mnist(levels):
-            return Read(levels, border_of(levels), prepared=False)
-    return _read(pixels)
+            return _scored(levels, border_of(levels), prepared=False)
+    found = _read(pixels)
+    doubtful = again and found.score < _DOUBT and max(pixels.shape[:2]) > _TINY
+    return _look_again(found, pixels) if doubtful else found
+
+
+def _look_again(first: Read, pixels: Pixels) -> Read:
+    """Returns what looks more like a digit than what was found first on (H, W, K), or that.
+
+    A hard shadow may have passed for ink, or all that is out of it. It is broader than a pen's strokes.
+    """
+    smaller = reduce(pixels.astype(np.float32), -(-max(pixels.shape[:2]) // _AGAIN))
+    others = [_cleaned(find_ink(smaller, widest, opposite=opposite)) for widest, opposite in GUESSES]
+    best = max(others, key=lambda other: other.score)
+    if best.score < max(_LIKELY, first.score):
+        return first
+    return best._replace(score=(first.score + best.score) / 2)
 
 
 def _read(pixels: Pixels, *, plated: bool = True) -> Read:
@@ -105,8 +130,18 @@ def _read(pixels: Pixels, *, plated: bool = True) -> Read:
             on_it = _read(on(plate, pixels), plated=False)
             if on_it.digit.any():
                 return on_it
+    return _cleaned(ink, mask)
+
+
+def _cleaned(ink: Ink, mask: Mask | None = None) -> Read:
+    """Returns the digit among ink. mask: where there is ink, if that is known."""
+    mask = ink_mask(ink) if mask is None else mask
     kept = digit_mask(mask, traces(ink))
-    return Read(normalize(soft(ink, kept)), border_share(mask), prepared=True)
+    return _scored(normalize(soft(ink, kept)), border_share(mask), prepared=True)
+
+
+def _scored(digit: Pixels, border: float, *, prepared: bool) -> Read:
+    return Read(digit, border, prepared, float(digit_scores(digit[np.newaxis], [border])[0]))
 
 
 def read_all(encoded: bytes) -> list[DigitInPicture]:
@@ -121,14 +156,18 @@ def read_all(encoded: bytes) -> list[DigitInPicture]:
     if (high, wide) == (SIZE, SIZE) and is_mnist(levels := distance_from_border(pixels)):
         top, bottom, left, right = bounds(levels > 0)
         box = (top, left, bottom - top, right - left)
-        return [DigitInPicture(levels, border_of(levels), False, *box)]
+        [score] = digit_scores(levels[np.newaxis]).tolist()
+        return [DigitInPicture(levels, False, score, *box)]
     found, border = _find(pixels)
+    if not found:
+        return []
+    scores = digit_scores(np.stack([digit for _, digit in found]), [border] * len(found)).tolist()
     digits = []
-    for piece, digit in found:
+    for (piece, digit), score in zip(found, scores, strict=True):
         top, bottom = (round(row * picture.height / high) for row in (piece.top, piece.bottom))
         left, right = (round(column * picture.width / wide) for column in (piece.left, piece.right))
         box = (top, left, max(bottom - top, 1), max(right - left, 1))
-        digits.append(DigitInPicture(digit, border, True, *box))
+        digits.append(DigitInPicture(digit, True, score, *box))
     return digits
 
 
@@ -164,8 +203,3 @@ def _find(pixels: Pixels, *, plated: bool = True) -> tuple[list[tuple[Found, Pix
         digits = {id(piece): digit for piece, digit in found}
         found = [(piece, digits[id(piece)]) for piece in arrange([piece for piece, _ in found])]
     return found, border
-
-
-def border_of(image: Pixels) -> float:
-    """Returns the share of the border of an image (H, W), 0 = paper, 255 = ink, that is inked, 0 to 1."""
-    return border_share(image > 127)

@@ -94,11 +94,6 @@ def digit_mask(mask: Mask, faint: Mask) -> Mask:
     return kept
 
 
-def border_share(mask: Mask) -> float:
-    """Returns the share of the border of (H, W) that is inked, 0 to 1: a digit keeps away from it."""
-    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
-
-
 def edge_parts(parts: NDArray[np.int32], count: int) -> Mask:
     """Returns which of so many labelled parts of (H, W) touch its border, (count + 1,)."""
     edge = np.zeros(count + 1, dtype=bool)

@@ -19,6 +19,8 @@ _COARSE = 128
 # Widths that are tried, as shares of the picture's shorter side.
 _ON_PLANE = 0.07  # a border that is no further from its plane, in logarithms, is on it
 _KERNELS = (0.45, 0.3, 0.2, 0.13, 0.08)
+# What find_ink is asked for once there is doubt: `widest` and `opposite`.
+GUESSES = ((0.2, False), (0.13, False), (0.2, True))
 _SLENDER = 4.0
 _CLEAR = 1.5  # a vote on which is ink that is longer is not doubted
 # Grain is smoothed away, by so many pixels, in pictures of more than so many.
@@ -35,9 +37,16 @@ class Ink(NamedTuple):
     noise: float  # standard deviation of paper, in units of full ink
 
 
-def find_ink(pixels: Pixels) -> Ink:
-    """Returns the ink on (H, W, K). A blank picture has none: levels all 0."""
-    image = pixels.astype(np.float32)
+def find_ink(pixels: Pixels | Levels, widest: float | None = None, *, opposite: bool = False) -> Ink:
+    """Returns the ink on (H, W, K). A blank picture has none: levels all 0.
+
+    widest: what is wider than this share of the shorter side is paper, or a shadow on it. Without it, what
+        the picture itself suggests.
+    opposite: whether ink is light where it seems dark, and dark where it seems light.
+    """
+    image = pixels.astype(np.float32, copy=False)
+    if widest is not None:
+        return _evened(image, widest, opposite)
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     paper = np.sort(border, axis=0)[len(border) // 2]
     distance = np.abs(border - paper).max(axis=1)
@@ -45,9 +54,13 @@ def find_ink(pixels: Pixels) -> Ink:
     if plain.mean() >= 0.5 and (plain | (distance > _NEAR_LEVELS)).mean() >= 0.75:
         away = image - paper
         return _scaled(away @ _unit(_axis(away)))
+    return _evened(image)
+
+
+def _evened(image: Levels, widest: float | None = None, opposite: bool = False) -> Ink:
     from scipy import ndimage
 
-    raw = _uneven(image)
+    raw = _uneven(image, widest, opposite)
     return _scaled(ndimage.gaussian_filter(raw, _GRAIN) if max(raw.shape) > _FINE else raw)
 
 
@@ -69,8 +82,11 @@ def _unit(axis: Levels) -> Levels:
     return axis / length if length > 1e-6 else np.full(len(axis), -1 / np.sqrt(len(axis)), np.float32)
 
 
-def _uneven(image: Levels) -> Levels:
-    """Returns how far (H, W, K) is from a paper that is not the same everywhere, towards ink: (H, W)."""
+def _uneven(image: Levels, widest: float | None = None, opposite: bool = False) -> Levels:
+    """Returns how far (H, W, K) is from a paper that is not the same everywhere, towards ink: (H, W).
+
+    widest, opposite: as of `find_ink`.
+    """
     from scipy import ndimage
 
     factor = max(1, -(-max(image.shape[:2]) // _COARSE))
@@ -82,10 +98,14 @@ def _uneven(image: Levels) -> Levels:
     votes = [_axis(coarse - paper) * trust]
     votes += [_axis(coarse - ndimage.gaussian_filter(coarse, (longer / n, longer / n, 0))) for n in (6, 16)]
     vote = np.sum(votes, axis=0)
-    axis = _unit(vote)
+    axis = -_unit(vote) if opposite else _unit(vote)
     projected = image @ axis
     smooth = ndimage.gaussian_filter(projected, _GRAIN) if max(image.shape) > _FINE else projected
-    kernel, slender = _kernel(smooth, factor)
+    if widest is None:
+        kernel, slender = _kernel(smooth, factor)
+    else:
+        kernel = max(3, round(widest * (min(image.shape[:2]) // factor))) * factor
+        slender = _SLENDER
     if slender < _SLENDER and vote @ vote < _CLEAR**2:  # no stroke: perhaps the paper was taken for ink
         other, more = _kernel(-smooth, factor)
         if more >= max(_SLENDER, 2 * slender):
