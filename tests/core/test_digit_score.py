@@ -59,21 +59,24 @@ def test_the_networks_file_is_small() -> None:
 
 def test_what_was_looked_for_again_scores_the_mean_of_both(mnist: Images) -> None:
     """A light corner of a dark picture, with a pale digit in it: the corner is taken for ink first."""
-    sheet = np.full((260, 340), 110, np.uint8)
+    sheet = np.full((260, 340), 110.0)
     sheet[:190, :250] = 200
-    zoomed = np.kron(mnist[2], np.ones((4, 4))) * 0.3
-    sheet[10:122, 10:122] -= zoomed.astype(np.uint8)
-    first, found = read(pgm(sheet), again=False), read(pgm(sheet))
+    sheet[10:122, 10:122] -= np.kron(mnist[2], np.ones((4, 4))) * 0.3
+    sheet *= np.linspace(1.1, 0.9, 340)  # on plain paper there are no shadows
+    picture = pgm(sheet.astype(np.uint8))
+    first, found = read(picture, again=False), read(picture)
     assert first.score < 0.1
     of_its_own = digit_scores(found.digit[np.newaxis], [found.border])[0]
     assert of_its_own > IS_DIGIT
     assert found.score == pytest.approx((first.score + of_its_own) / 2)
 
 
-def test_a_tiny_picture_is_looked_at_once(mnist: Images) -> None:
-    small = np.full((60, 64), 90, np.uint8)
+@pytest.mark.parametrize(("width", "fall"), [(64, 0.2), (340, 0.0)])
+def test_a_tiny_picture_and_one_on_plain_paper_are_looked_at_once(width: int, fall: float) -> None:
+    small = np.full((60, width), 90.0)
     small[10:20, 10:50] = 200
-    first, found = read(pgm(small), again=False), read(pgm(small))
+    picture = pgm((small * np.linspace(1, 1 - fall, width)).astype(np.uint8))
+    first, found = read(picture, again=False), read(picture)
     assert first.score < 0.1
     assert found.score == first.score
     assert found.digit.tobytes() == first.digit.tobytes()

@@ -119,12 +119,13 @@ def in_a_shadow(digit: Digit) -> bytes:
 
 
 def beside_a_hard_shadow(digit: Digit) -> bytes:
-    """Pale pencil, and the sharp edges of two shadows in the corners."""
+    """Pale pencil, light that falls off, and the sharp edges of two shadows in the corners."""
     sheet = 200 - 0.3 * np.asarray(page(digit, size=130), np.float32)
     rows, columns = np.mgrid[-1 : 1 : sheet.shape[0] * 1j, -1 : 1 : sheet.shape[1] * 1j]
     shade = (rows + 1.6 * columns > 0.95) | (rows - 0.7 * columns > 0.9)
+    light = np.where(shade, 0.6, 1) * (1 - 0.1 * columns)
     noise = np.random.default_rng(0).normal(0, 1, sheet.shape)
-    return pgm(np.clip(sheet * np.where(shade, 0.6, 1) + noise, 0, 255).astype(np.uint8))
+    return pgm(np.clip(sheet * light + noise, 0, 255).astype(np.uint8))
 
 
 def on_grainy_paper(digit: Digit) -> bytes:
@@ -252,7 +253,7 @@ STEPS: dict[str, tuple[Callable[[Digit], bytes], Any, str, Callable[..., Any], t
     ),
     "ruled lines": (on_ruled_paper, cleaning, "ruled", lambda _: None, (1375, 2275, 3750, 4350)),
     "looking again": (
-        beside_a_hard_shadow, pictures, "_look_again", lambda first, pixels: first, (1225, 2375, 3575, 4325),
+        beside_a_hard_shadow, pictures, "_look_again", lambda first, pixels: first, (675, 2175, 3825, 4275),
     ),
     "plates": (on_a_sheet, pictures, "find_plates", lambda *_: [], (1400, 2300, 3650, 4550)),
     "bounding box": (high_up, normalization, "bounds", all_of_it, (1350, 2200, 3500, 4375)),

@@ -17,7 +17,7 @@ from mnist_core.pictures.decoding import (
     distance_from_border,
 )
 from mnist_core.pictures.finding import MOST, Found, arrange, find
-from mnist_core.pictures.ink import GUESSES, Ink, Pixels, find_ink, reduce
+from mnist_core.pictures.ink import GUESSES, Ink, Pixels, find_ink, plain_paper, reduce
 from mnist_core.pictures.normalization import SIZE, bounds, is_mnist, normalize
 from mnist_core.pictures.plates import find_plates, on
 from mnist_core.pictures.views import mean_of_views, views
@@ -104,8 +104,14 @@ def read(encoded: bytes, *, again: bool = True) -> Read:
         if is_mnist(levels):
             return _scored(levels, border_of(levels), prepared=False)
     found = _read(pixels)
-    doubtful = again and found.score < _DOUBT and max(pixels.shape[:2]) > _TINY
-    return _look_again(found, pixels) if doubtful else found
+    if (
+        not again
+        or found.score >= _DOUBT
+        or max(pixels.shape[:2]) <= _TINY
+        or plain_paper(pixels) is not None
+    ):
+        return found
+    return _look_again(found, pixels)
 
 
 def _look_again(first: Read, pixels: Pixels) -> Read:

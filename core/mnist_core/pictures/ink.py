@@ -47,14 +47,20 @@ def find_ink(pixels: Pixels | Levels, widest: float | None = None, *, opposite: 
     image = pixels.astype(np.float32, copy=False)
     if widest is not None:
         return _evened(image, widest, opposite)
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    paper = np.sort(border, axis=0)[len(border) // 2]
-    distance = np.abs(border - paper).max(axis=1)
-    plain = distance <= _PLAIN_LEVELS
-    if plain.mean() >= 0.5 and (plain | (distance > _NEAR_LEVELS)).mean() >= 0.75:
-        away = image - paper
+    paper = plain_paper(image)
+    if paper is not None:
+        away: Levels = image - paper
         return _scaled(away @ _unit(_axis(away)))
     return _evened(image)
+
+
+def plain_paper(pixels: Pixels | Levels) -> Levels | None:
+    """Returns the colour (K,) of a paper (H, W, K) that is the same everywhere; None for one that is not."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.float32)
+    paper: Levels = np.sort(border, axis=0)[len(border) // 2]
+    distance = np.abs(border - paper).max(axis=1)
+    plain = distance <= _PLAIN_LEVELS
+    return paper if plain.mean() >= 0.5 and (plain | (distance > _NEAR_LEVELS)).mean() >= 0.75 else None
 
 
 def _evened(image: Levels, widest: float | None = None, opposite: bool = False) -> Ink:
