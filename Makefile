@@ -112,8 +112,9 @@ bench-accuracy: setup ## the recipes, seeds 0 to 2, or RECIPES="best" SEEDS="0";
 bench-letters: setup ## letters rendered from fonts, learnt from the pretrained model and without (two minutes)
 	$(BIN)/python -m benchmarks.letters
 
-pretrained: setup ## the model that comes with the package, and the figures of its card; needs MNIST_DATA
-	$(BIN)/python -m benchmarks.accuracy --recipes best --seeds 2 --keep server/mnist_server/pretrained.safetensors
+pretrained: setup .venv-pictures/made ## the model of the package, and its card; needs MNIST_DATA (ten minutes)
+	.venv-pictures/bin/python -m benchmarks.pictures.teach .venv-pictures/taught.npz
+	$(BIN)/python -m benchmarks.pretrained .venv-pictures/taught.npz --keep server/mnist_server/pretrained.safetensors
 	chmod 644 server/mnist_server/pretrained.safetensors
 	$(BIN)/python -m benchmarks.model_card
 
@@ -162,7 +163,9 @@ clean: ## remove the environments
 
 # What the pictures of bench-pictures are made of: photographs, and Debian's packages of fonts that look written.
 PICTURES_FONTS = fonts-dkg-handwriting fonts-dancingscript fonts-comic-neue fonts-bwht fonts-kristi \
-	fonts-humor-sans fonts-rufscript fonts-kaushanscript fonts-ecolier-court fonts-klee
+	fonts-humor-sans fonts-rufscript fonts-kaushanscript fonts-ecolier-court fonts-klee fonts-breip fonts-havana \
+	fonts-kiloji fonts-leckerli-one fonts-lobster fonts-seto fonts-sjfonts fonts-summersby fonts-tomsontalks \
+	fonts-yusei-magic
 .venv-pictures/made: Makefile
 	rm -rf .venv-pictures && $(PYTHON) -m venv .venv-pictures && mkdir .venv-pictures/fonts
 	.venv-pictures/bin/pip install --quiet --disable-pip-version-check --editable '.[server,cli]' \

@@ -90,7 +90,11 @@ def write(
 
     The digit is `size` pixels high, on an array somewhat larger.
     """
-    choices = WAYS[digit][ways] or WAYS[digit]
+    return draw(WAYS[digit][ways] or WAYS[digit], size, width, random)
+
+
+def draw(choices: list[list[Path]], size: int, width: float, random: np.random.Generator) -> NDArray[Any]:
+    """Returns the coverage of one of several ways to write a digit, as `write` does."""
     margin = 0.3
     slant, squeeze = random.normal(0.05, 0.13), random.uniform(0.75, 1.25)
     turn = random.normal(0, 0.07)

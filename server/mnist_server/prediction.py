@@ -236,7 +236,8 @@ class Prediction:
         for place, one in enumerate(read_ones):
             digits[place] = one.digit
         prepared = np.array([one.prepared for one in read_ones], dtype=np.bool_)
-        return _Images(digits, [one.score for one in read_ones], prepared, found)
+        scores = [one.score for one in read_ones] if request.score_digits else None
+        return _Images(digits, scores, prepared, found)
 
 
 def _check_size(images: NDArray[np.uint8], model: Model, field: str) -> None:

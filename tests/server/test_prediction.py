@@ -429,7 +429,7 @@ def test_pictures_keep_nobody_from_an_answer(
     def slow(encoded: bytes) -> Read:
         decoding.release()
         assert done.wait(30)
-        return Read(np.zeros((28, 28), np.uint8), border=0.0, prepared=True, score=0.0)
+        return Read(np.zeros((28, 28), np.uint8), border=0.0, prepared=True)
 
     monkeypatch.setattr("mnist_server.prediction.read", slow)
     picture = pb.PredictRequest(encoded_images=[encode(images[0])])

@@ -58,9 +58,14 @@ class Read(NamedTuple):
     """The share of the border that is inked, 0 to 1, of the picture, or of the plate that the digit is on."""
     prepared: bool
     """Whether anything had to be done: False where the picture was in MNIST's form."""
-    score: float
-    """How much it looks like a digit, 0 to 1, as of `digit_scores`; where it was looked for again, the mean
-    of what was found first and of this."""
+    first_score: float | None = None
+    """Where it was looked for again, the score of what was found first."""
+
+    @property
+    def score(self) -> float:
+        """How much it looks like a digit, 0 to 1, as of `digit_scores`; of two looks the mean."""
+        score = float(digit_scores(self.digit[np.newaxis], [self.border])[0])
+        return score if self.first_score is None else (self.first_score + score) / 2
 
 
 class DigitInPicture(NamedTuple):
@@ -102,29 +107,26 @@ def read(encoded: bytes, *, again: bool = True) -> Read:
     if pixels.shape[:2] == (SIZE, SIZE):
         levels = distance_from_border(pixels)
         if is_mnist(levels):
-            return _scored(levels, border_of(levels), prepared=False)
+            return Read(levels, border_of(levels), prepared=False)
     found = _read(pixels)
-    if (
-        not again
-        or found.score >= _DOUBT
-        or max(pixels.shape[:2]) <= _TINY
-        or plain_paper(pixels) is not None
-    ):
+    if not again or max(pixels.shape[:2]) <= _TINY or plain_paper(pixels) is not None:
         return found
-    return _look_again(found, pixels)
+    score = found.score
+    return _look_again(found, score, pixels) if score < _DOUBT else found
 
 
-def _look_again(first: Read, pixels: Pixels) -> Read:
+def _look_again(first: Read, score: float, pixels: Pixels) -> Read:
     """Returns what looks more like a digit than what was found first on (H, W, K), or that.
 
     A hard shadow may have passed for ink, or all that is out of it. It is broader than a pen's strokes.
     """
     smaller = reduce(pixels.astype(np.float32), -(-max(pixels.shape[:2]) // _AGAIN))
     others = [_cleaned(find_ink(smaller, widest, opposite=opposite)) for widest, opposite in GUESSES]
-    best = max(others, key=lambda other: other.score)
-    if best.score < max(_LIKELY, first.score):
+    scores = digit_scores(np.stack([other.digit for other in others]), [other.border for other in others])
+    best = int(scores.argmax())
+    if scores[best] < max(_LIKELY, score):
         return first
-    return best._replace(score=(first.score + best.score) / 2)
+    return others[best]._replace(first_score=score)
 
 
 def _read(pixels: Pixels, *, plated: bool = True) -> Read:
@@ -143,11 +145,7 @@ def _cleaned(ink: Ink, mask: Mask | None = None) -> Read:
     """Returns the digit among ink. mask: where there is ink, if that is known."""
     mask = ink_mask(ink) if mask is None else mask
     kept = digit_mask(mask, traces(ink))
-    return _scored(normalize(soft(ink, kept)), border_share(mask), prepared=True)
-
-
-def _scored(digit: Pixels, border: float, *, prepared: bool) -> Read:
-    return Read(digit, border, prepared, float(digit_scores(digit[np.newaxis], [border])[0]))
+    return Read(normalize(soft(ink, kept)), border_share(mask), prepared=True)
 
 
 def read_all(encoded: bytes) -> list[DigitInPicture]:
