@@ -29,7 +29,7 @@ class Half:
     ways: slice  # of strokes.WAYS
     fonts: tuple[str, ...]  # files, by the beginning of their names
     papers: tuple[str, ...]  # photographs that are written on, of scikit-image
-    photographs: tuple[str, ...]  # photographs of something else, of scikit-image or scikit-learn
+    photographs: tuple[str, ...]  # photographs of something else, of scikit-image, scikit-learn or matplotlib
     seed: int
     train: bool = False  # whether its digits are of MNIST's training images instead
 
@@ -59,8 +59,8 @@ JUDGING = Half(
     ),
     2,
 )  # fmt: skip
-# What the pretrained model is taught with, beside MNIST: the tuning half, but for MNIST's test images, which
-# nothing is taught with, and with more fonts.
+# What networks are taught with, beside MNIST: the tuning half, but for MNIST's test images, which nothing is
+# taught with, and with more fonts and photographs.
 TEACHING = replace(
     TUNING,
     name="teaching",
@@ -68,6 +68,9 @@ TEACHING = replace(
     fonts=(
         *TUNING.fonts, "Breip.", "Delphine", "Havana", "kiloji.", "LeckerliOne", "lobster", "setofont.",
         "Steve", "summersby", "TomsonTalks", "YuseiMagic",
+    ),
+    photographs=(
+        *TUNING.photographs, "clock_motion.png", "color.png", "grace_hopper.jpg", "horse.png", "phantom.png",
     ),
     seed=3,
     train=True,
@@ -115,9 +118,10 @@ def fonts(half: Half) -> tuple[Path, ...]:
 
 @cache
 def photograph(name: str) -> NDArray[np.uint8]:
-    """Returns a photograph that scikit-image or scikit-learn ships, (H, W, 3)."""
-    for package in ("skimage.data", "sklearn.datasets.images"):
-        file = files(package) / name
+    """Returns a photograph that scikit-image, scikit-learn or matplotlib ships, (H, W, 3)."""
+    drawing = files("matplotlib") / "mpl-data" / "sample_data"
+    for folder in (files("skimage.data"), files("sklearn.datasets.images"), drawing):
+        file = folder / name
         if file.is_file():
             with file.open("rb") as stream, Image.open(stream) as image:
                 return np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Others are pictures of no digit: nothing at all, noise, scribbles, something else, letters."""
+"""Others are pictures of no digit: nothing at all, noise, scribbles, something else, letters, clutter."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 from benchmarks.pictures import camera, halves, kinds, scenes, shapes, strokes
 from benchmarks.pictures.halves import Half
 from benchmarks.pictures.kinds import Picture, Random
-from PIL import Image
+from PIL import Image, ImageDraw
 
 
 def other(half: Half, kind: str, number: int) -> Picture:
@@ -63,12 +63,47 @@ def _letter(half: Half, random: Random) -> Image.Image:
     return _drawn(shapes.letter(half, random), half, random)
 
 
+def _clutter(half: Half, random: Random) -> Image.Image:
+    """Things of all sizes that hide one another, as they do in photographs, each in its own colour and light.
+
+    Leaves that fell on each other (Lee, Mumford and Huang, "Occlusion models for natural images", 2001).
+    """
+    width, height = _size(random)
+    image = Image.new("RGB", (width, height), _color(random))
+    draw = ImageDraw.Draw(image)
+    side = max(width, height)
+    for _ in range(random.integers(3, 120)):
+        radius = side * min(0.05 * random.uniform(1e-3, 1) ** -0.5, 0.6)  # sizes fall off as 1 / r^3
+        x, y = random.uniform(0, width), random.uniform(0, height)
+        angles = np.sort(random.uniform(0, 2 * np.pi, random.integers(3, 9)))
+        away = radius * random.uniform(0.5, 1, len(angles))
+        if random.random() < 0.4:
+            flat, round_ = random.uniform(0.3, 1, 2) * radius
+            draw.ellipse((x - flat, y - round_, x + flat, y + round_), fill=_color(random))
+        else:
+            corners = np.column_stack([x + away * np.cos(angles), y + away * np.sin(angles)])
+            draw.polygon([(float(right), float(down)) for right, down in corners], fill=_color(random))
+    scene = np.asarray(image, np.float32) / 255
+    scene *= scenes.light(height, width, random, hard=random.random() < 0.5)[..., np.newaxis]
+    scene += (
+        0.08 * random.random() * scenes.grain(height, width, random, random.uniform(1, 8))[..., np.newaxis]
+    )
+    return camera.develop(scene, random, blur=random.uniform(0, 3), noise=random.uniform(0, 0.03))
+
+
+def _color(random: Random) -> tuple[int, int, int]:
+    """Things in one light are of like colours, mostly: grey, more or less."""
+    red, green, blue = np.clip(random.uniform(0, 255) + random.normal(0, 30, 3), 0, 255).astype(int).tolist()
+    return red, green, blue
+
+
 OTHERS: dict[str, Callable[[Half, Random], Image.Image]] = {
     "blank": _blank,
     "noise": _noise,
     "scribble": _scribble,
     "photograph": _photograph,
     "letter": _letter,
+    "clutter": _clutter,
 }
 
 

@@ -1,4 +1,4 @@
-"""Teaches what tells digits from everything else, with the tuning half alone: `make digit-score`.
+"""Teaches what tells digits from everything else, with the teaching half alone: `make digit-score`.
 
 Writes core/mnist_core/digit_score.safetensors, and prints WEIGHTS and BIAS of core/mnist_core/digit_score.py.
 """
@@ -29,13 +29,13 @@ from mnist_core.pictures import Read, read
 from mnist_core.training import EpochReport
 
 # Pictures of each kind. Letters are the hardest to tell from digits.
-OTHERS = {"blank": 500, "noise": 600, "scribble": 600, "photograph": 800, "letter": 2000}
-DIGITS = 120
+OTHERS = {"blank": 600, "noise": 700, "scribble": 1000, "photograph": 1500, "letter": 4000, "clutter": 1500}
+DIGITS = 250
 RAW = 20_000  # digits of MNIST's training set, as they are
 # One picture in so many is held back from the network, to weigh what it says of pictures it has not seen.
 HELD_BACK = 3
 # Each picture is repeated, so that half of what is learnt from is no digit.
-REPEATED = 5
+REPEATED = 3
 
 CONFIG = TrainingConfig(
     layers=(Convolution(12, 5), MaxPool(), Convolution(24, 5), MaxPool(), Dense(48), Dropout(0.3)),
@@ -127,7 +127,7 @@ def weigh(prepared: Prepared) -> NDArray[np.float64]:
 @click.command()
 def main() -> None:
     """Teach, weigh, and write."""
-    prepared = prepare(halves.TUNING, OTHERS, DIGITS)
+    prepared = prepare(halves.TEACHING, OTHERS, DIGITS)
     raw = load_dataset(os.environ["MNIST_DATA"]).train.images[:RAW]
     places = np.arange(len(prepared.images))
     held_back = places % HELD_BACK == 0
