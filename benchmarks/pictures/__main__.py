@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +174,19 @@ def costs(half: str, network: Network) -> dict[str, float]:
     """
     digit = Image.fromarray(halves.mnist(halves.HALVES[half])[0][0])
     shifted = ImageChops.offset(digit, 2, 1)
-    photo = kinds.picture(halves.HALVES[half], "photo", 3).encoded
-    with Image.open(io.BytesIO(photo)) as file:
-        large = file.convert("RGB").resize((3000, 2000), Image.Resampling.BICUBIC)
+    large = _six_megapixels(kinds.picture(halves.HALVES[half], "photo", 3).encoded)
+    no_digits = (
+        _six_megapixels(other(halves.HALVES[half], "photograph", number).encoded) for number in count()
+    )
+    doubted = (camera.encode(image, "JPEG", quality=90) for image in no_digits)
     pictures = {
         "28 x 28, PNG, in MNIST's form": camera.encode(digit, "PNG"),
         "28 x 28, PNG, not in MNIST's form": camera.encode(shifted, "PNG"),
         "3000 x 2000, photograph, JPEG": camera.encode(large, "JPEG", quality=90),
         "3000 x 2000, photograph, PNG": camera.encode(large.convert("L"), "PNG"),
+        "3000 x 2000, photograph of no digit, JPEG, looked at again": next(
+            encoded for encoded in doubted if read(encoded, again=False).score < 0.1
+        ),
     }
     prepared = read(pictures["28 x 28, PNG, not in MNIST's form"]).digit[np.newaxis]
     asked: dict[str, Callable[[], object]] = {
@@ -189,6 +195,11 @@ def costs(half: str, network: Network) -> dict[str, float]:
     asked["the network's answer, asked about it once"] = lambda: network.predict(prepared)
     asked["asked about five views of it"] = lambda: mean_of_views(network.predict(views(prepared)))
     return {name: _median_seconds(work) for name, work in asked.items()}
+
+
+def _six_megapixels(encoded: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(encoded)) as file:
+        return file.convert("RGB").resize((3000, 2000), Image.Resampling.BICUBIC)
 
 
 def _median_seconds(work: Callable[[], object]) -> float:

@@ -61,7 +61,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from _paragraph(
         "Some ways of writing are those of people whom MNIST has next to nothing of: ones with a long "
-        "upstroke, slashed zeros. By itself, on clean paper, each way of `strokes.py` is named rightly:"
+        "upstroke, slashed zeros. The pretrained model was taught such habits, but none of these ways. How "
+        "often each way of `strokes.py` is named rightly, alone and on clean paper:"
     )
     yield from ("| digit | its ways, in their order there |", "|---|---|")
     for digit, shares in results["ways"].items():
@@ -74,7 +75,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         "digit's is the higher (AUROC), and how often the other is called a digit all the same (a score of "
         f"0.5 or more). Of the digits, {saying_no['called_digits']:.2%} are called so; of MNIST's "
         f"{saying_no['mnist']} as they are, {saying_no['mnist_called_digits']:.2%}, and the second AUROC is "
-        "against those. Letters leave out O I l Z S B g q, which look like digits."
+        "against those. Letters leave out O I l Z S B g q, which look like digits. "
+        "Clutter is drawn by the same rules in both halves, so its figure says less than those of the others."
     )
     yield from ("| picture | AUROC | against MNIST's | called a digit |", "|---|---|---|---|")
     for kind, found in saying_no["kinds"].items():
