@@ -63,8 +63,8 @@ def restroke(levels: Levels) -> Levels:
         # Of a hair line less is left than can be redrawn: it is made a pixel of these wide.
         wide = ndimage.maximum_filter(levels, math.ceil(1 / scale))
         fine = np.asarray(Image.fromarray(wide).resize((width, height), Image.Resampling.BICUBIC))
-    fine = np.pad(fine, 2 * each)
-    mask = fine > 0.5
+    mask = np.zeros((height + 2, width + 2), dtype=bool)
+    mask[1:-1, 1:-1] = fine > 0.5
     inside = ndimage.distance_transform_edt(mask)
     depths = inside[mask]
     if not depths.size:
@@ -74,7 +74,9 @@ def restroke(levels: Levels) -> Levels:
         return levels
     aim = _THIN_BECOMES if stroke < _THINNEST else _THICK_BECOMES
     grow = (aim - stroke) / 2 * each
-    signed = np.where(mask, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
+    room = 2 * each  # for strokes that grow
+    outside = ndimage.distance_transform_edt(~np.pad(mask, room))
+    signed = np.where(outside == 0, np.pad(inside, room) - 0.5, 0.5 - outside)
     if grow < 0:
         # No more than leaves the thinner strokes of an uneven pen standing.
         ridge = depths[(ndimage.maximum_filter(inside, 3) == inside)[mask]]
