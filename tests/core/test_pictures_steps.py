@@ -253,13 +253,13 @@ STEPS: dict[str, tuple[Callable[[Digit], bytes], Any, str, Callable[..., Any], t
     ),
     "ruled lines": (on_ruled_paper, cleaning, "ruled", lambda _: None, (175, 1225, 2275, 3025)),
     "looking again": (
-        beside_a_hard_shadow, pictures, "_look_again", lambda first, *_: first, (925, 2175, 2975, 4275),
+        beside_a_hard_shadow, pictures, "_look_again", lambda first, *_: first, (2150, 2975, 4075, 4600),
     ),
     "plates": (on_a_sheet, pictures, "find_plates", lambda *_: [], (1400, 2300, 3650, 4550)),
     "bounding box": (high_up, normalization, "bounds", all_of_it, (1250, 3125, 3550, 4425)),
     "aspect": (large, normalization, "fit", square, (868, 1408, 2171, 4863)),
-    "anti-aliasing": (dotted, normalization, "fit", hard_edged, (200, 675, 3650, 4400)),
-    "centre of mass": (large, normalization, "center", middle_of_the_box, (509, 1496, 3783, 4914)),
+    "anti-aliasing": (dotted, normalization, "fit", hard_edged, (125, 675, 900, 3650)),
+    "centre of mass": (large, normalization, "center", middle_of_the_box, (509, 1408, 3783, 4703)),
     "stroke width": (thick, normalization, "restroke", lambda levels: levels, (675, 1925, 2575, 4825)),
 }  # fmt: skip
 
