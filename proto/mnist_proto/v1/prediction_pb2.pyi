@@ -135,7 +135,8 @@ class PredictResponse(google.protobuf.message.Message):
     @property
     def digit_scores(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """How much each image looks like a digit (B), 0 to 1, whatever the model says of it: nothing, noise, scribbles,
-        letters and photographs of something else are low. Empty unless score_digits was set.
+        letters and photographs of something else are low. Where a picture was looked at again, since what was found
+        first hardly looked like one, the mean of both looks. Empty unless score_digits was set.
         """
 
     @property
