@@ -1,8 +1,9 @@
 """The client SDK: a sync and an async client of a digit model server, their results and their errors."""
 
-from mnist_client.aio import AsyncClient, AsyncTrainingJob
+from mnist_client.aio import AsyncClient
+from mnist_client.aio_training_job import AsyncTrainingJob
 from mnist_client.batches import dataset_name
-from mnist_client.client import Client, TrainingJob
+from mnist_client.client import Client
 from mnist_client.datasets import (
     DataError,
     DataNotFound,
@@ -31,41 +32,36 @@ from mnist_client.errors import (
     Unavailable,
     Unimplemented,
 )
-from mnist_client.results import (
+from mnist_client.history import (
     Accepted,
-    Augmentation,
-    Box,
     Cancelled,
-    ClassMetrics,
     Continued,
-    DatasetSplit,
     Draining,
-    Environment,
     Epoch,
     EpochFinished,
-    Evaluation,
     Event,
     Failed,
     Heartbeat,
-    Hyperparameters,
+    Notice,
+    Paused,
+    Progress,
+    Resumed,
+    Started,
+    Succeeded,
+)
+from mnist_client.hyperparameters import Augmentation, Environment, Hyperparameters, ResolvedConfig
+from mnist_client.resources import (
+    DatasetSplit,
     Job,
     Limits,
-    Mistake,
     Model,
     ModelVersion,
     Network,
-    Notice,
-    Paused,
-    Prediction,
-    Predictions,
-    Progress,
-    ResolvedConfig,
-    Resumed,
     ServerInfo,
-    Started,
     StoredDataset,
-    Succeeded,
 )
+from mnist_client.results import Box, ClassMetrics, Evaluation, Mistake, Prediction, Predictions
+from mnist_client.training_job import TrainingJob
 from mnist_proto import __version__
 
 __all__ = [

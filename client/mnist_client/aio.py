@@ -11,15 +11,16 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
 import numpy as np
 
 from mnist_client.aio_call import AsyncSilence, Ending, is_failed_write
+from mnist_client.aio_training_job import AsyncTrainingJob
 from mnist_client.batches import (
     Data,
     check_dataset,
@@ -57,6 +58,8 @@ from mnist_client.errors import (
     Unimplemented,
     from_rpc_error,
 )
+from mnist_client.history import Event, Notice
+from mnist_client.hyperparameters import Augmentation
 from mnist_client.model_files import ModelDownload, PathLike, alias_request, import_requests, whole_model
 from mnist_client.prediction import (
     Images,
@@ -65,20 +68,8 @@ from mnist_client.prediction import (
     to_predictions,
 )
 from mnist_client.prediction_stream import PredictionStream
-from mnist_client.results import (
-    Augmentation,
-    Evaluation,
-    Event,
-    Job,
-    Limits,
-    Model,
-    ModelVersion,
-    Notice,
-    Predictions,
-    ServerInfo,
-    StoredDataset,
-    Succeeded,
-)
+from mnist_client.resources import Job, Limits, Model, ModelVersion, ServerInfo, StoredDataset
+from mnist_client.results import Evaluation, Predictions
 from mnist_client.watch import (
     RECONNECT_SECONDS,
     SILENCE_SECONDS,
@@ -86,7 +77,6 @@ from mnist_client.watch import (
     Uploading,
     Watch,
     accepted_job,
-    outcome,
 )
 from mnist_client.wire import (
     to_evaluation,
@@ -176,7 +166,7 @@ class AsyncClient:
         dtype: str | None = None,
         promote: bool = False,
         request_id: str | None = None,
-    ) -> "AsyncTrainingJob":
+    ) -> AsyncTrainingJob:
         """Starts a job that learns from a data set, as `Client.train`."""
         config = training_config(
             name=name,
@@ -219,7 +209,7 @@ class AsyncClient:
             job = await self._upload(lambda: self._train_on(config, dataset, dataset_id, limits))
         return AsyncTrainingJob(self, job, contact=True)
 
-    def job(self, name: str) -> "AsyncTrainingJob":
+    def job(self, name: str) -> AsyncTrainingJob:
         """Returns the handle of a job, jobs/{j} or {j}, without asking the server."""
         return AsyncTrainingJob(self, job_name(name))
 
@@ -575,70 +565,6 @@ class AsyncClient:
                 raise
             message = "the call was cancelled, by the server or by close()"
             raise CallCancelled(grpc.StatusCode.CANCELLED, message, server=self.server) from error
-
-
-class AsyncTrainingJob:
-    """The handle of a job, which goes on whether or not anybody holds one."""
-
-    def __init__(self, client: AsyncClient, name: str, *, contact: bool = False) -> None:
-        self.name = name
-        """jobs/{j}"""
-        self._client = client
-        self._contact = contact
-
-    @overload
-    def watch(self, after_sequence: int = 0, *, notices: Literal[False] = False) -> AsyncIterator[Event]: ...
-    @overload
-    def watch(self, after_sequence: int = 0, *, notices: bool) -> AsyncIterator[Event | Notice]: ...
-    async def watch(self, after_sequence: int = 0, *, notices: bool = False) -> AsyncIterator[Event | Notice]:
-        """Yields the job's events until it has ended, as `TrainingJob.watch`."""
-        messages = self._client._watch(self.name, after_sequence, contact=self._contact)
-        async with aclosing(messages):
-            async for message in messages:
-                self._contact = True
-                if notices or isinstance(message, Event):
-                    yield message
-
-    async def result(self, timeout: float | None = None) -> Succeeded:
-        """Waits for the job's end, as `TrainingJob.result`."""
-        try:
-            messages = self._client._watch(self.name, 0, contact=self._contact)
-            async with asyncio.timeout(timeout), aclosing(messages):
-                async for message in messages:
-                    self._contact = True
-                    if (end := outcome(message)) is not None:
-                        return end
-        except TimeoutError:
-            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s") from None
-        raise InternalError(grpc.StatusCode.INTERNAL, f"{self.name} has no last event")
-
-    async def status(self) -> Job:
-        """Returns the job as it is now."""
-        request = training_pb2.GetTrainingJobRequest(job=self.name)
-        return to_job((await self._client._call(self._client._training.GetTrainingJob, request)).job)
-
-    async def cancel(self) -> Job:
-        """Asks the job to end, as `TrainingJob.cancel`."""
-        request = training_pb2.CancelTrainingRequest(job=self.name)
-        return to_job((await self._client._call(self._client._training.CancelTraining, request)).job)
-
-    async def delete(self) -> None:
-        """Has the server forget the job, as `TrainingJob.delete`."""
-        request = training_pb2.DeleteTrainingJobRequest(job=self.name)
-        await self._client._call(self._client._training.DeleteTrainingJob, request)
-
-    async def pause(self) -> Job:
-        """Asks the job to put itself aside, as `TrainingJob.pause`."""
-        request = training_pb2.PauseTrainingRequest(job=self.name)
-        return to_job((await self._client._call(self._client._training.PauseTraining, request)).job)
-
-    async def resume(self, *, allow_inexact: bool = False) -> Job:
-        """Puts the job back into the queue, as `TrainingJob.resume`."""
-        request = training_pb2.ResumeTrainingRequest(job=self.name, allow_inexact=allow_inexact)
-        return to_job((await self._client._call(self._client._training.ResumeTraining, request)).job)
-
-    def __repr__(self) -> str:
-        return f"AsyncTrainingJob({self.name!r})"
 
 
 def _named(data: Data) -> tuple[Dataset, str]:

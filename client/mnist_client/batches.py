@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mnist_client.datasets import Dataset, Split, load_dataset
 from mnist_client.errors import InvalidInput
 from mnist_client.pixels import MAX_BYTE, to_images, to_labels
-from mnist_client.results import Limits
+from mnist_client.resources import Limits
 from mnist_proto.arrays import array_to_pixels
 from mnist_proto.dataset_hash import SPLITS, DatasetHash
 from mnist_proto.names import expand_dataset

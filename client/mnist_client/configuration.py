@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TypeAlias, TypeVar
 
 from mnist_client.errors import InvalidInput
+from mnist_client.hyperparameters import Augmentation
 from mnist_client.layers import parse_layers
-from mnist_client.results import Augmentation
 from mnist_proto.names import expand_dataset, expand_job, expand_model
 from mnist_proto.v1 import training_pb2 as pb
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mnist_client.graph import draw_curve, value_range
+from mnist_client.history import EpochFinished
 from mnist_client.progress import TrainingProgress, describe
-from mnist_client.results import EpochFinished
 
 _REFRESHES_A_SECOND = 8
 _MAX_WIDTH = 110

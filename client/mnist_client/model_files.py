@@ -16,7 +16,7 @@ import grpc
 from mnist_client.configuration import model_name
 from mnist_client.data_errors import DataError, reading
 from mnist_client.errors import DataLoss, InternalError, InvalidInput
-from mnist_client.results import ModelVersion
+from mnist_client.resources import ModelVersion
 from mnist_client.wire import to_version
 from mnist_proto.names import parse_model
 from mnist_proto.v1 import model_pb2 as pb

@@ -16,7 +16,8 @@ from mnist_client.batches import CHUNK_BYTES, check_image_size
 from mnist_client.data_errors import reading
 from mnist_client.errors import InternalError, InvalidInput
 from mnist_client.pixels import to_images
-from mnist_client.results import Limits, Predictions
+from mnist_client.resources import Limits
+from mnist_client.results import Predictions
 from mnist_proto.arrays import array_to_pixels, pixels_to_array
 from mnist_proto.v1 import prediction_pb2 as pb
 

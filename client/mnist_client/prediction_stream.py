@@ -7,7 +7,8 @@ import numpy as np
 
 from mnist_client.errors import InternalError, InvalidInput, MnistError, from_code
 from mnist_client.prediction import Images, Positions, in_terms_of_images, predict_requests, to_predictions
-from mnist_client.results import Limits, Predictions
+from mnist_client.resources import Limits
+from mnist_client.results import Predictions
 from mnist_proto.v1 import prediction_pb2 as pb
 
 

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from mnist_client.results import (
+from mnist_client.history import (
     Accepted,
     Cancelled,
     Continued,
@@ -16,11 +16,11 @@ from mnist_client.results import (
     Notice,
     Paused,
     Progress,
-    ResolvedConfig,
     Resumed,
     Started,
     Succeeded,
 )
+from mnist_client.hyperparameters import ResolvedConfig
 
 # Speed and time left follow the last few epochs: what else the machine does comes and goes.
 _RECENT_EPOCHS = 5

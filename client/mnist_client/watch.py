@@ -17,7 +17,7 @@ from mnist_client.errors import (
     ServerError,
     Unavailable,
 )
-from mnist_client.results import Cancelled, Event, Failed, Notice, Succeeded
+from mnist_client.history import Cancelled, Event, Failed, Notice, Succeeded
 from mnist_client.wire import to_message
 from mnist_proto.v1 import training_pb2 as pb
 

@@ -9,8 +9,9 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from mnist_client import results
+from mnist_client import history, resources, results
 from mnist_client.errors import InternalError
+from mnist_client.hyperparameters import Augmentation, Environment, Hyperparameters, ResolvedConfig
 from mnist_client.layers import layers_text
 from mnist_proto.v1 import dataset_pb2, evaluation_pb2, images_pb2, model_pb2, server_pb2
 from mnist_proto.v1 import training_pb2 as pb
@@ -20,27 +21,27 @@ _HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 def to_message(
     response: pb.TrainResponse | pb.WatchTrainingResponse,
-) -> results.Event | results.Notice | None:
+) -> history.Event | history.Notice | None:
     """Returns the event or notice of a stream's message; None for a kind that this SDK does not know."""
     if response.WhichOneof("message") == "event":
         return to_event(response.event)
     return to_notice(response.notice)
 
 
-def to_event(event: pb.TrainingEvent) -> results.Event | None:
+def to_event(event: pb.TrainingEvent) -> history.Event | None:
     """Returns an entry of a job's history; None for a kind that this SDK does not know."""
     job, sequence, time = event.job, event.sequence, to_time(event.time)
     match event.WhichOneof("event"):
         case "accepted":
             config = to_config(event.accepted.config)
-            return results.Accepted(job=job, sequence=sequence, time=time, config=config)
+            return history.Accepted(job=job, sequence=sequence, time=time, config=config)
         case "started":
-            return results.Started(job=job, sequence=sequence, time=time)
+            return history.Started(job=job, sequence=sequence, time=time)
         case "epoch_finished":
             epoch = event.epoch_finished
-            return results.EpochFinished(job=job, sequence=sequence, time=time, **_epoch_fields(epoch))
+            return history.EpochFinished(job=job, sequence=sequence, time=time, **_epoch_fields(epoch))
         case "continued":
-            return results.Continued(
+            return history.Continued(
                 job=job,
                 sequence=sequence,
                 time=time,
@@ -49,7 +50,7 @@ def to_event(event: pb.TrainingEvent) -> results.Event | None:
                 differences=tuple(event.continued.differences),
             )
         case "succeeded":
-            return results.Succeeded(
+            return history.Succeeded(
                 job=job,
                 sequence=sequence,
                 time=time,
@@ -58,24 +59,24 @@ def to_event(event: pb.TrainingEvent) -> results.Event | None:
                 epoch=event.succeeded.epoch,
             )
         case "failed":
-            return results.Failed(job=job, sequence=sequence, time=time, reason=event.failed.reason)
+            return history.Failed(job=job, sequence=sequence, time=time, reason=event.failed.reason)
         case "cancelled":
-            return results.Cancelled(job=job, sequence=sequence, time=time)
+            return history.Cancelled(job=job, sequence=sequence, time=time)
         case "paused":
             reason = event.paused.reason or None
-            return results.Paused(job=job, sequence=sequence, time=time, reason=reason)
+            return history.Paused(job=job, sequence=sequence, time=time, reason=reason)
         case "resumed":
             differences = tuple(event.resumed.differences)
-            return results.Resumed(job=job, sequence=sequence, time=time, differences=differences)
+            return history.Resumed(job=job, sequence=sequence, time=time, differences=differences)
     return None
 
 
-def to_notice(notice: pb.TrainingNotice) -> results.Notice | None:
+def to_notice(notice: pb.TrainingNotice) -> history.Notice | None:
     """Returns what a stream says besides history; None for a kind that this SDK does not know."""
     job, sequence = notice.job, notice.sequence
     match notice.WhichOneof("notice"):
         case "progress":
-            return results.Progress(
+            return history.Progress(
                 job=job,
                 sequence=sequence,
                 epoch=notice.progress.epoch,
@@ -84,15 +85,15 @@ def to_notice(notice: pb.TrainingNotice) -> results.Notice | None:
                 loss=notice.progress.loss,
             )
         case "heartbeat":
-            return results.Heartbeat(job=job, sequence=sequence)
+            return history.Heartbeat(job=job, sequence=sequence)
         case "draining":
-            return results.Draining(job=job, sequence=sequence)
+            return history.Draining(job=job, sequence=sequence)
     return None
 
 
-def to_job(job: pb.TrainingJob) -> results.Job:
+def to_job(job: pb.TrainingJob) -> resources.Job:
     """Returns a training job."""
-    return results.Job(
+    return resources.Job(
         name=job.name,
         state=_word(pb.JobState.DESCRIPTOR, job.state, "JOB_STATE_").upper(),
         model=job.model,
@@ -100,17 +101,17 @@ def to_job(job: pb.TrainingJob) -> results.Job:
         create_time=to_time(job.create_time),
         start_time=to_time(job.start_time) if job.HasField("start_time") else None,
         end_time=to_time(job.end_time) if job.HasField("end_time") else None,
-        last_epoch=results.Epoch(**_epoch_fields(job.last_epoch)) if job.HasField("last_epoch") else None,
+        last_epoch=history.Epoch(**_epoch_fields(job.last_epoch)) if job.HasField("last_epoch") else None,
         last_sequence=job.last_sequence,
         model_version=job.model_version or None,
         reason=job.reason or None,
     )
 
 
-def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
+def to_config(resolved: pb.ResolvedConfig) -> ResolvedConfig:
     """Returns a resolved configuration."""
     config = resolved.config
-    hyperparameters = results.Hyperparameters(
+    hyperparameters = Hyperparameters(
         model=config.model,
         recipe=config.recipe or "classic",
         base_model=config.base_model or None,
@@ -142,7 +143,7 @@ def to_config(resolved: pb.ResolvedConfig) -> results.ResolvedConfig:
         request_id=config.request_id,
         dataset=config.dataset,
     )
-    return results.ResolvedConfig(
+    return ResolvedConfig(
         hyperparameters=hyperparameters,
         layer_sizes=tuple(resolved.layer_sizes),
         dataset=resolved.dataset,
@@ -190,16 +191,16 @@ def to_evaluation(evaluation: evaluation_pb2.Evaluation) -> results.Evaluation:
     )
 
 
-def to_stored_dataset(dataset: dataset_pb2.Dataset) -> results.StoredDataset:
+def to_stored_dataset(dataset: dataset_pb2.Dataset) -> resources.StoredDataset:
     """Returns a data set. Raises InternalError for a mean image that is not H x W."""
-    return results.StoredDataset(
+    return resources.StoredDataset(
         name=dataset.name,
         create_time=to_time(dataset.create_time),
         height=dataset.height,
         width=dataset.width,
         bytes=dataset.bytes,
         splits=tuple(
-            results.DatasetSplit(
+            resources.DatasetSplit(
                 split=_word(images_pb2.Split.DESCRIPTOR, split.split, "SPLIT_"),
                 images=split.images,
                 class_counts=tuple(split.class_counts),
@@ -213,9 +214,9 @@ def to_stored_dataset(dataset: dataset_pb2.Dataset) -> results.StoredDataset:
     )
 
 
-def to_model(model: model_pb2.Model) -> results.Model:
+def to_model(model: model_pb2.Model) -> resources.Model:
     """Returns a model and its versions."""
-    return results.Model(
+    return resources.Model(
         name=model.name,
         versions=tuple(to_version(version) for version in model.versions),
         aliases=dict(model.aliases),
@@ -223,16 +224,16 @@ def to_model(model: model_pb2.Model) -> results.Model:
     )
 
 
-def to_version(version: model_pb2.ModelVersion) -> results.ModelVersion:
+def to_version(version: model_pb2.ModelVersion) -> resources.ModelVersion:
     """Returns a version of a model."""
     has_epoch = version.HasField("last_epoch")
-    return results.ModelVersion(
+    return resources.ModelVersion(
         name=version.name,
         version=version.version,
         create_time=to_time(version.create_time),
         job=version.job or None,
         config=to_config(version.config) if version.HasField("config") else None,
-        last_epoch=results.Epoch(**_epoch_fields(version.last_epoch)) if has_epoch else None,
+        last_epoch=history.Epoch(**_epoch_fields(version.last_epoch)) if has_epoch else None,
         parameters=version.parameters,
         weights_hash=version.weights_hash,
         network=_network(version.network),
@@ -241,12 +242,12 @@ def to_version(version: model_pb2.ModelVersion) -> results.ModelVersion:
     )
 
 
-def to_server_info(info: server_pb2.ServerInfo) -> results.ServerInfo:
+def to_server_info(info: server_pb2.ServerInfo) -> resources.ServerInfo:
     """Returns what the server says of itself."""
-    return results.ServerInfo(
+    return resources.ServerInfo(
         version=info.version,
         start_time=to_time(info.start_time),
-        limits=results.Limits(
+        limits=resources.Limits(
             **{field.name: getattr(info.limits, field.name) for field in info.limits.DESCRIPTOR.fields}
         ),
         threads=info.threads,
@@ -285,8 +286,8 @@ def _mean_image(split: dataset_pb2.DatasetSplit, height: int, width: int) -> NDA
     return mean.reshape(height, width)
 
 
-def _network(network: model_pb2.Network) -> results.Network:
-    return results.Network(
+def _network(network: model_pb2.Network) -> resources.Network:
+    return resources.Network(
         layer_sizes=tuple(network.layer_sizes),
         height=network.height,
         width=network.width,
@@ -299,8 +300,8 @@ def _network(network: model_pb2.Network) -> results.Network:
     )
 
 
-def _augmentation(augmentation: pb.Augmentation) -> results.Augmentation:
-    return results.Augmentation(**{field.name: value for field, value in augmentation.ListFields()})
+def _augmentation(augmentation: pb.Augmentation) -> Augmentation:
+    return Augmentation(**{field.name: value for field, value in augmentation.ListFields()})
 
 
 def _epoch_fields(epoch: pb.EpochFinished) -> dict[str, Any]:
@@ -311,8 +312,8 @@ def _epoch_fields(epoch: pb.EpochFinished) -> dict[str, Any]:
     }
 
 
-def _environment(environment: pb.Environment) -> results.Environment:
-    return results.Environment(
+def _environment(environment: pb.Environment) -> Environment:
+    return Environment(
         **{field.name: getattr(environment, field.name) for field in environment.DESCRIPTOR.fields}
     )
 

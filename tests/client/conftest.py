@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from mnist_client import Client, Dataset, load_dataset
-from mnist_client.results import Limits
+from mnist_client.resources import Limits
 from mnist_proto.v1 import dataset_pb2, evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
 
 START_SECONDS = 30.0

@@ -14,7 +14,7 @@ from mnist_client.cli.parameters import (
     pass_settings,
     shared_options,
 )
-from mnist_client.results import Augmentation
+from mnist_client.hyperparameters import Augmentation
 
 FRESH: dict[str, str | None] = {"MNIST_SERVER": None, "MNIST_OUTPUT": None, "MNIST_TIMEOUT": None}
 

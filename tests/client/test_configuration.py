@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from mnist_client.configuration import job_name, list_jobs_request, model_name, positive, training_config
 from mnist_client.errors import InvalidInput
-from mnist_client.results import Augmentation
+from mnist_client.hyperparameters import Augmentation
 from mnist_proto.v1 import training_pb2 as pb
 
 NOTHING: dict[str, Any] = {

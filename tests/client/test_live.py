@@ -8,19 +8,10 @@ pytest.importorskip("rich", reason="the live view is rich's")
 
 from rich.console import Console
 
+from mnist_client.history import Accepted, EpochFinished, Failed, Progress, Started, Succeeded
+from mnist_client.hyperparameters import Environment, Hyperparameters, ResolvedConfig
 from mnist_client.live import TrainingView, duration
 from mnist_client.progress import TrainingProgress
-from mnist_client.results import (
-    Accepted,
-    Environment,
-    EpochFinished,
-    Failed,
-    Hyperparameters,
-    Progress,
-    ResolvedConfig,
-    Started,
-    Succeeded,
-)
 
 JOB = "jobs/brave-otter"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,25 +4,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mnist_client.progress import TrainingProgress, describe
-from mnist_client.results import (
+from mnist_client.history import (
     Accepted,
-    Augmentation,
     Cancelled,
     Continued,
     Draining,
-    Environment,
     EpochFinished,
     Failed,
     Heartbeat,
-    Hyperparameters,
     Paused,
     Progress,
-    ResolvedConfig,
     Resumed,
     Started,
     Succeeded,
 )
+from mnist_client.hyperparameters import Augmentation, Environment, Hyperparameters, ResolvedConfig
+from mnist_client.progress import TrainingProgress, describe
 
 JOB = "jobs/brave-otter"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,48 +1,13 @@
-"""Results: what they say of themselves."""
+"""Results, and the other records that calls return: what they say of themselves."""
 
 import dataclasses
 import inspect
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from mnist_client import results
-from mnist_client.results import Epoch, EpochFinished, Predictions
-
-
-def epoch(correct: int | None, total: int | None) -> EpochFinished:
-    return EpochFinished(
-        job="jobs/a",
-        sequence=5,
-        time=datetime.now(UTC),
-        epoch=3,
-        correct=correct,
-        total=total,
-        loss=0.1,
-        learning_rate=3.0,
-        seconds=1.5,
-        weights_hash="ab",
-        validation_correct=None,
-        validation_total=None,
-    )
-
-
-def test_an_epoch_says_the_classic_line() -> None:
-    tested = epoch(9321, 10_000)
-    assert str(tested) == f"{tested}" == "Epoch 3 : 9321 / 10000"
-    assert tested.accuracy == 0.9321
-    assert isinstance(tested, Epoch)
-
-
-def test_an_epoch_that_was_not_tested_says_so() -> None:
-    assert str(epoch(None, None)) == "Epoch 3 complete"
-    assert epoch(None, None).accuracy is None
-
-
-def test_none_right_is_an_accuracy() -> None:
-    assert str(epoch(0, 10)) == "Epoch 3 : 0 / 10"
-    assert epoch(0, 10).accuracy == 0.0
+from mnist_client import history, hyperparameters, resources, results
+from mnist_client.results import Predictions
 
 
 @pytest.mark.parametrize("inputs", [None, np.arange(2 * 4, dtype=np.uint8).reshape(2, 2, 2)])
@@ -71,11 +36,12 @@ def test_predictions_are_a_sequence(inputs: np.ndarray[tuple[int, ...], np.dtype
         predictions[2]
 
 
-def test_every_result_is_frozen_and_has_slots() -> None:
+def test_every_record_is_frozen_and_has_slots() -> None:
     classes = [
         value
-        for value in vars(results).values()
-        if inspect.isclass(value) and value.__module__ == results.__name__
+        for module in (results, hyperparameters, history, resources)
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__
     ]
     assert len(classes) > 20
     for value in classes:

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mnist_client import errors, results, wire
+from mnist_client import errors, history, resources, wire
 from mnist_proto.v1 import evaluation_pb2, model_pb2, server_pb2
 from mnist_proto.v1 import training_pb2 as pb
 
@@ -130,7 +130,7 @@ def test_every_field_of_the_server_arrives() -> None:
     info = wire.to_server_info(message)
     assert_same(message, info)
     assert_same(message.limits, info.limits)
-    assert len(dataclasses.fields(results.Limits)) == len(message.limits.DESCRIPTOR.fields)
+    assert len(dataclasses.fields(resources.Limits)) == len(message.limits.DESCRIPTOR.fields)
 
 
 def test_every_field_of_an_evaluation_arrives() -> None:
@@ -166,30 +166,30 @@ def test_a_confusion_matrix_that_is_not_square_is_the_servers_fault() -> None:
 
 
 EVENTS: dict[str, Any] = {
-    "accepted": results.Accepted,
-    "started": results.Started,
-    "epoch_finished": results.EpochFinished,
-    "continued": results.Continued,
-    "succeeded": results.Succeeded,
-    "failed": results.Failed,
-    "cancelled": results.Cancelled,
-    "paused": results.Paused,
-    "resumed": results.Resumed,
+    "accepted": history.Accepted,
+    "started": history.Started,
+    "epoch_finished": history.EpochFinished,
+    "continued": history.Continued,
+    "succeeded": history.Succeeded,
+    "failed": history.Failed,
+    "cancelled": history.Cancelled,
+    "paused": history.Paused,
+    "resumed": history.Resumed,
 }
 NOTICES: dict[str, Any] = {
-    "progress": results.Progress,
-    "heartbeat": results.Heartbeat,
-    "draining": results.Draining,
+    "progress": history.Progress,
+    "heartbeat": history.Heartbeat,
+    "draining": history.Draining,
 }
 
 
 def test_every_kind_of_event_and_notice_is_known() -> None:
     assert set(EVENTS) == {field.name for field in pb.TrainingEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
-    assert set(EVENTS.values()) == set(results.Event.__args__)
+    assert set(EVENTS.values()) == set(history.Event.__args__)
     assert set(NOTICES) == {
         field.name for field in pb.TrainingNotice.DESCRIPTOR.oneofs_by_name["notice"].fields
     }
-    assert set(NOTICES.values()) == set(results.Notice.__args__)
+    assert set(NOTICES.values()) == set(history.Notice.__args__)
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -220,7 +220,7 @@ def test_every_field_of_a_notice_arrives(kind: str) -> None:
 def test_an_epoch_without_a_test_has_no_counts_and_zero_is_one() -> None:
     event = pb.TrainingEvent(epoch_finished=pb.EpochFinished(validation_correct=0, validation_total=7))
     epoch = wire.to_event(event)
-    assert isinstance(epoch, results.EpochFinished)
+    assert isinstance(epoch, history.EpochFinished)
     assert (epoch.correct, epoch.total) == (None, None)
     assert (epoch.validation_correct, epoch.validation_total) == (0, 7)
     assert epoch.epoch == 0

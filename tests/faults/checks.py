@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tests.faults.machine import Machine, wait
 
 from mnist_client import Client, EpochFinished, Event
-from mnist_client.results import Accepted, Cancelled, Failed, Paused, Started, Succeeded
+from mnist_client.history import Accepted, Cancelled, Failed, Paused, Started, Succeeded
 
 Hashes = list[str]
 

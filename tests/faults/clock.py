@@ -5,7 +5,7 @@ import time
 from tests.faults.campaign import LIGHT, SHORT, Campaign, Watcher
 from tests.faults.checks import clean, hashes, succeeded
 
-from mnist_client.results import EpochFinished, Succeeded
+from mnist_client.history import EpochFinished, Succeeded
 
 SHIFTS = (-3600.0, -86_400.0, -10 * 365 * 86_400.0, -0.5, -7 * 86_400.0)
 

@@ -12,7 +12,7 @@ from tests.faults.checks import clean, succeeded
 from tests.faults.machine import Machine, wait
 
 from mnist_client import Client, MnistError
-from mnist_client.results import Failed
+from mnist_client.history import Failed
 
 CALLS = ("mkstemp", "write", "fsync")
 

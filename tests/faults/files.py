@@ -7,7 +7,7 @@ from tests.faults.checks import clean, hashes, history, paused, succeeded
 from tests.faults.machine import Machine, wait
 
 from mnist_client import Client
-from mnist_client.results import Continued
+from mnist_client.history import Continued
 
 DAMAGES = ("torn", "flipped", "truncated to nothing", "garbage", "another's")
 

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnist_client import Client
-from mnist_client.results import EpochFinished, Succeeded
+from mnist_client.history import EpochFinished, Succeeded
 from mnist_proto.v1 import prediction_pb2, server_pb2
 from mnist_proto.v1 import training_pb2 as pb
 from mnist_proto.v1.prediction_pb2_grpc import PredictionServiceStub

@@ -18,7 +18,7 @@ from mnist_client.cli.output import (
 from mnist_client.cli.parameters import DATASET, Settings, pass_settings, read_data, shared_options
 from mnist_client.datasets import Dataset
 from mnist_client.errors import NotFound
-from mnist_client.results import StoredDataset
+from mnist_client.resources import StoredDataset
 from mnist_client.terminal import draw_image, greys
 
 _FIELDS = ("name", "create_time", "height", "width", "bytes", "splits")

@@ -17,7 +17,7 @@ from mnist_client.cli.output import (
 from mnist_client.cli.parameters import JOB, MODEL, Settings, pass_settings, shared_options
 from mnist_client.cli.watching import follow
 from mnist_client.progress import describe
-from mnist_client.results import Job
+from mnist_client.resources import Job
 
 STATES = ("QUEUED", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED")
 _FIELDS = (

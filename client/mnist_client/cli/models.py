@@ -14,7 +14,7 @@ from mnist_client.cli.output import (
 )
 from mnist_client.cli.parameters import ALIAS, MODEL, Settings, pass_settings, shared_options
 from mnist_client.progress import describe, network_text
-from mnist_client.results import Model, ModelVersion
+from mnist_client.resources import Model, ModelVersion
 from mnist_proto.names import parse_model
 
 _FIELDS = ("name", "aliases", "etag", "versions")

@@ -11,8 +11,8 @@ from mnist_client.cli.output import FORMATS, TABLE
 from mnist_client.client import Client
 from mnist_client.datasets import Dataset, load_dataset
 from mnist_client.errors import InvalidInput
+from mnist_client.hyperparameters import Augmentation
 from mnist_client.layers import parse_layers
-from mnist_client.results import Augmentation
 from mnist_proto.names import expand_dataset, expand_job, expand_model, is_id
 
 F = TypeVar("F", bound=Callable[..., Any])

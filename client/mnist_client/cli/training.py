@@ -18,9 +18,10 @@ from mnist_client.cli.parameters import (
     shared_options,
 )
 from mnist_client.cli.watching import come_back, event_record, follow
-from mnist_client.client import Client, TrainingJob
+from mnist_client.client import Client
+from mnist_client.history import Accepted
 from mnist_client.progress import describe
-from mnist_client.results import Accepted
+from mnist_client.training_job import TrainingJob
 
 
 @click.command()

@@ -11,10 +11,8 @@ import click
 from mnist_client.cli.exit_codes import ExitCode
 from mnist_client.cli.output import CSV, JSON, JSONL, Record, as_record, to_csv, to_json, write_record
 from mnist_client.cli.parameters import Settings
-from mnist_client.client import TrainingJob
 from mnist_client.errors import MnistError, NotFound
-from mnist_client.progress import TrainingProgress, describe
-from mnist_client.results import (
+from mnist_client.history import (
     Accepted,
     Cancelled,
     Continued,
@@ -28,7 +26,9 @@ from mnist_client.results import (
     Started,
     Succeeded,
 )
+from mnist_client.progress import TrainingProgress, describe
 from mnist_client.terminal import is_terminal, is_unicode
+from mnist_client.training_job import TrainingJob
 
 _KINDS: dict[type[Event], str] = {
     Accepted: "accepted",
