@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from mnist_client import Client, Dataset, load_dataset
+from mnist_client import Client, Dataset, Split, load_dataset
 from mnist_client.resources import Limits
 from mnist_proto.v1 import dataset_pb2, evaluation_pb2, model_pb2, prediction_pb2, server_pb2, training_pb2
 
@@ -100,6 +100,18 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 def digits() -> Dataset:
     """5,000 real digits: 4,000 to train, 1,000 to test."""
     return load_dataset("mnist-5k")
+
+
+@pytest.fixture
+def few(digits: Dataset) -> Dataset:
+    """A data set so small that an epoch is nothing."""
+    assert digits.test is not None
+    return Dataset(
+        "few",
+        Split(digits.train.images[:200], digits.train.labels[:200]),
+        None,
+        Split(digits.test.images[:50], digits.test.labels[:50]),
+    )
 
 
 @pytest.fixture(scope="session")
