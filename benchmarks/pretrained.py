@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from benchmarks.accuracy.run import run
+from benchmarks.accuracy.run import run, summary
 
 from mnist_client.datasets import Dataset, Split, load_dataset
 
@@ -25,11 +25,7 @@ def main(file: Path, seed: int, keep: Path | None) -> None:
         np.concatenate([mnist.train.labels, taught.train.labels]),
     )
     found = run("best", seed, Dataset("mnist and more", both, test=mnist.test), click.echo, keep)
-    click.echo(
-        f"seed {seed}: {found['correct']} of {found['total']} right, "
-        f"{found['correct_with_nine_views']} with nine views, ECE {found['ece']:.2%}, "
-        f"{found['seconds']:.1f} s"
-    )
+    click.echo(summary("best", found))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 from benchmarks.accuracy.report import BARS, report
-from benchmarks.accuracy.run import run
+from benchmarks.accuracy.run import run, summary
 from benchmarks.training.machine import commit, machine
 
 from mnist_client.datasets import Dataset, Split, load_dataset
@@ -32,10 +32,7 @@ HELD_BACK = 10_000
     help="Learn from the first 50,000 images, judge by the last 10,000 instead of the test images, write "
     "nothing: what recipes are chosen by.",
 )
-@click.option(
-    "--keep", type=click.Path(dir_okay=False, path_type=Path), help="Write the last model's file there."
-)
-def main(recipes: str, seeds: str, choose: bool, keep: Path | None) -> None:
+def main(recipes: str, seeds: str, choose: bool) -> None:
     """Measures and reports."""
     if "MNIST_DATA" not in os.environ:
         sys.exit("MNIST_DATA is not set: it names the folder of the four MNIST files, gzipped")
@@ -49,12 +46,8 @@ def main(recipes: str, seeds: str, choose: bool, keep: Path | None) -> None:
         )
     for recipe in recipes.split() or list(BARS):
         for seed in seeds.split():
-            found = run(recipe, int(seed), dataset, click.echo, keep)
-            click.echo(
-                f"{recipe}, seed {seed}: {found['correct']} of {found['total']} right, "
-                f"{found['correct_with_nine_views']} with nine views, ECE {found['ece']:.2%}, "
-                f"{found['seconds']:.1f} s"
-            )
+            found = run(recipe, int(seed), dataset, click.echo)
+            click.echo(summary(recipe, found))
             if not choose:
                 _add(recipe, seed, found | {"commit": commit(REPOSITORY)})
     if not choose:

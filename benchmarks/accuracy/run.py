@@ -65,6 +65,15 @@ def run(
     }
 
 
+def summary(recipe: str, found: dict[str, Any]) -> str:
+    """Returns what `run` found, in a line."""
+    return (
+        f"{recipe}, seed {found['seed']}: {found['correct']} of {found['total']} right, "
+        f"{found['correct_with_nine_views']} with nine views, ECE {found['ece']:.2%}, "
+        f"{found['seconds']:.1f} s"
+    )
+
+
 def _train(
     client: Client, recipe: str, seed: int, split: Split, say: Callable[[str], None]
 ) -> tuple[float, list[EpochFinished]]:

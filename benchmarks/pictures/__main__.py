@@ -175,17 +175,15 @@ def costs(half: str, network: Network) -> dict[str, float]:
     digit = Image.fromarray(halves.mnist(halves.HALVES[half])[0][0])
     shifted = ImageChops.offset(digit, 2, 1)
     large = _six_megapixels(kinds.picture(halves.HALVES[half], "photo", 3).encoded)
-    no_digits = (
-        _six_megapixels(other(halves.HALVES[half], "photograph", number).encoded) for number in count()
-    )
-    doubted = (camera.encode(image, "JPEG", quality=90) for image in no_digits)
+    no_digits = (other(halves.HALVES[half], "photograph", number).encoded for number in count())
+    large_ones = (camera.encode(_six_megapixels(encoded), "JPEG", quality=90) for encoded in no_digits)
     pictures = {
         "28 x 28, PNG, in MNIST's form": camera.encode(digit, "PNG"),
         "28 x 28, PNG, not in MNIST's form": camera.encode(shifted, "PNG"),
         "3000 x 2000, photograph, JPEG": camera.encode(large, "JPEG", quality=90),
         "3000 x 2000, photograph, PNG": camera.encode(large.convert("L"), "PNG"),
         "3000 x 2000, photograph of no digit, JPEG, looked at again": next(
-            encoded for encoded in doubted if read(encoded, again=False).score < 0.1
+            encoded for encoded in large_ones if read(encoded, again=False).score < 0.1
         ),
     }
     prepared = read(pictures["28 x 28, PNG, not in MNIST's form"]).digit[np.newaxis]

@@ -57,7 +57,7 @@ def _ring(
     radii: tuple[float, float],
     *,
     start: float = -pi / 2,
-    turns: float = 1.0,
+    turns: float,
 ) -> Path:
     """A loop from an angle on, clockwise with positive turns."""
     x, y = center
@@ -185,7 +185,7 @@ def _five_like_s(random: Random) -> list[Path]:
 def _straight_six(random: Random) -> list[Path]:
     low, radius = random.uniform(0.68, 0.76), random.uniform(0.22, 0.3)
     ring = _ring(random, (0.48, low), (radius, 1 - low), start=pi, turns=-random.uniform(0.9, 1.05))
-    return [[(random.uniform(0.5, 0.8), 0.0), (random.uniform(0.3, 0.42), 0.34), ring[0], *ring[1:]]]
+    return [[(random.uniform(0.5, 0.8), 0.0), (random.uniform(0.3, 0.42), 0.34), *ring]]
 
 
 def _barred_seven(random: Random) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A half is what pictures are made of: one to tune with, one to judge with, with nothing in common."""
+"""A half is what pictures are made of: one to tune and teach with, one to judge with, nothing in common."""
 
 import gzip
 import os

@@ -7,7 +7,6 @@ it will be asked about, marks of the preparing and all.
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -24,8 +23,6 @@ SHAPES = {"habits": 5000, "display": 600, "strokes": 1400, "writers": 2000, "fon
 PICTURES = 300
 _TOGETHER = 50
 
-Taught = tuple[NDArray[np.uint8], int]
-
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -38,21 +35,15 @@ def main(file: Path) -> None:
         ProcessPoolExecutor(os.cpu_count()) as pool,
         click.progressbar(pool.map(_make, asked, chunksize=_TOGETHER), len(asked)) as made,
     ):
-        for image, label in _legible(made):
-            images.append(image)
-            labels.append(label)
+        for image, label in made:
+            if image.any():  # a picture of which nothing was left teaches nothing
+                images.append(image)
+                labels.append(label)
     np.savez_compressed(file, images=np.stack(images), labels=np.array(labels, np.uint8))
     click.echo(f"{len(images)} of {len(asked)} are digits")
 
 
-def _legible(made: Iterator[Taught]) -> Iterator[Taught]:
-    """A picture of which nothing was left teaches nothing."""
-    for image, label in made:
-        if image.any():
-            yield image, label
-
-
-def _make(asked: tuple[str, int]) -> Taught:
+def _make(asked: tuple[str, int]) -> tuple[NDArray[np.uint8], int]:
     source, number = asked
     if source in kinds.KINDS:
         picture = kinds.picture(halves.TEACHING, source, number)

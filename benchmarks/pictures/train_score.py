@@ -34,7 +34,7 @@ DIGITS = 250
 RAW = 20_000  # digits of MNIST's training set, as they are
 # One picture in so many is held back from the network, to weigh what it says of pictures it has not seen.
 HELD_BACK = 3
-# Each picture is repeated, so that half of what is learnt from is no digit.
+# Each picture is repeated, so that nearly half of what is learnt from is no digit.
 REPEATED = 3
 
 CONFIG = TrainingConfig(

@@ -1,18 +1,15 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmarks.model_card import FILE
 from benchmarks.pictures import habits, strokes
 
 from mnist_core import read_model
 from mnist_core.pictures.normalization import normalize
 
-SHIPPED = Path(__file__).parents[2] / "server" / "mnist_server" / "pretrained.safetensors"
-
 
 @pytest.mark.parametrize("digit", range(10))
 def test_the_pretrained_model_knows_every_habit_and_displays(digit: int) -> None:
-    network = read_model(SHIPPED).network
+    network = read_model(FILE).network
     random = np.random.default_rng((7, digit))
     ways = [habit(random) for habit in habits.HABITS[digit] for _ in range(20)]
     ways += [habits.display(digit, random) for _ in range(20)]
